@@ -1,0 +1,1 @@
+"""LipService: log sampling policies, proven on real days before they go live."""
