@@ -1,0 +1,166 @@
+"""Every limit is a setting with a default: environment variables ``LIPSERVICE_…`` first, then a ``.env`` file.
+
+`Settings` is read once, by what assembles (definitions, command line, local stack), and handed on; nothing else reads
+the environment. `explain` shows each setting with its value and where it came from, secrets hidden.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "LIPSERVICE_"
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def _default_home() -> Path:
+    """Beside the checkout for a project in a checkout, else in the user's data folder."""
+    if (PROJECT / "pyproject.toml").is_file():
+        return PROJECT / ".lipservice"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "lipservice"
+
+
+class Settings(BaseSettings):
+    """The settings of LipService; each field is the environment variable ``LIPSERVICE_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default_factory=_default_home,
+        description="Folder of the embedded stack: its PostgreSQL, its log store, Dagster's files.",
+    )
+    postgres_dsn: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL of LipService, postgresql://user:password@host:5432/database. Unset: the embedded one.",
+    )
+    logs_dsn: SecretStr | None = Field(
+        default=None,
+        description="Where logs are read: clickhouse://user:password@host:8123/database?table=logs (clickhouses:// for "
+        "TLS), or parquet:///folder. Unset: the embedded log store.",
+    )
+    first_day: date | None = Field(
+        default=None,
+        description="The first day that is a partition (UTC). Unset: history_days before today.",
+    )
+    history_days: int = Field(
+        default=100, ge=1, le=3660, description="Days of partitions up to today, where first_day is unset."
+    )
+    window_days: int = Field(
+        default=14, ge=1, le=90, description="Trailing days that an anomaly report compares with."
+    )
+    team_names: dict[int, str] = Field(
+        default_factory=dict, description='Names of teams for people, as JSON: {"42": "checkout"}.'
+    )
+    team_lookback_days: int = Field(
+        default=7, ge=1, description="A team is discovered when it logged within these last days."
+    )
+    daily_run_time: str = Field(
+        default="01:30",
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+        description="UTC time of day at which yesterday is taken through the graph; leaves late logs time to arrive.",
+    )
+    max_messages: int = Field(
+        default=50_000,
+        ge=100,
+        description="Distinct masked messages kept apart for a team-day; the rarest beyond are counted in rest-rows.",
+    )
+    max_threads: int = Field(
+        default=0, ge=0, description="Threads that a query may use in the log store; 0: as many as it likes."
+    )
+    max_memory_bytes: int = Field(
+        default=8 * 1024**3,
+        ge=256 * 1024**2,
+        description="Memory that a query may use in the log store before it fails; grouping spills to disk at half.",
+    )
+    query_timeout_seconds: int = Field(default=900, ge=1, description="Time that a query of the log store may take.")
+    target_reduction: float = Field(
+        default=0.7, ge=0, le=0.99, description="Share of a service's bytes that a policy aims to save."
+    )
+    price_per_gb: float = Field(
+        default=0.25, ge=0, description="Price of a gigabyte (10⁹ bytes) of logs, for the savings that are shown."
+    )
+    concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
+    webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
+
+    @field_validator("postgres_dsn", mode="after")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("logs_dsn", mode="after")
+    @classmethod
+    def _logs(cls, value: SecretStr | None) -> SecretStr | None:
+        schemes = ("clickhouse", "clickhouses", "parquet")
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+            raise ValueError(f"must start with one of {', '.join(s + '://' for s in schemes)}")
+        return value
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @property
+    def embedded_logs(self) -> Path:
+        """The folder of the embedded log store."""
+        return self.home / "log_store"
+
+    def logs_url(self) -> str:
+        """The DSN of the log store in force."""
+        return self.logs_dsn.get_secret_value() if self.logs_dsn else f"parquet://{self.embedded_logs}"
+
+    def partitions_start(self, today: date | None = None) -> date:
+        """The first day that is a partition."""
+        today = today or datetime.now(UTC).date()
+        return self.first_day or today - timedelta(days=self.history_days - 1)
+
+    def team_name(self, team_id: int) -> str:
+        """The team's name for people."""
+        return self.team_names.get(team_id, f"team {team_id}")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A setting as it is shown: secrets without their password."""
+
+    variable: str
+    value: str
+    source: str
+    description: str
+
+
+def explain(settings: Settings) -> list[Explained]:
+    """Each setting with its value and its source (environment, .env, default), passwords hidden."""
+    in_file = {k.upper() for k, v in dotenv_values(".env").items() if v is not None}
+    in_environment = {k.upper() for k in os.environ}
+    rows = []
+    for name, field in Settings.model_fields.items():
+        variable = PREFIX + name.upper()
+        source = (
+            "environment" if variable in in_environment else ".env file" if variable in in_file else "default"
+        )
+        rows.append(Explained(variable, shown(getattr(settings, name)), source, field.description or ""))
+    return rows
+
+
+def shown(value: Any) -> str:
+    """A setting's value for people; a DSN keeps its host but not its password, nor what its query may carry."""
+    if value is None:
+        return "(unset)"
+    if isinstance(value, SecretStr):
+        parts = urlsplit(value.get_secret_value())
+        host = parts.netloc.rpartition("@")[2]
+        user = parts.username or ""
+        netloc = f"{user}:***@{host}" if parts.password else f"{user}@{host}" if user else host
+        return urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))
+    return str(value)

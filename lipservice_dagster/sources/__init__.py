@@ -1,0 +1,1 @@
+"""Where logs come from: one `LogSource` interface, one method a question."""

@@ -1,0 +1,146 @@
+"""Logs in ClickHouse: a server or cluster over HTTP, or Parquet files through the embedded engine. One SQL for both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import clickhouse_connect
+import pandas as pd
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import Error as ClickHouseError
+from lipservice_sampler.clickhouse import string_literal
+
+from lipservice_dagster.core import frames
+from lipservice_dagster.partitions import Bounds, TeamDay
+from lipservice_dagster.sources import sql
+from lipservice_dagster.sources.base import LogSourceError
+from lipservice_dagster.sources.limits import QueryLimits
+
+# The structure is spelled out so that an empty store is an empty answer and nothing comes back nullable.
+_LOGS_STRUCTURE = (
+    "team_id Int32, day Date, timestamp DateTime64(6, 'UTC'), observed_timestamp DateTime64(6, 'UTC'), uuid String,"
+    " trace_id String, span_id String, body String, severity_text String, severity_number Int32,"
+    " service_name String, resource_attributes Map(String, String), attributes Map(String, String), event_name String"
+)
+_VOLUMES_STRUCTURE = (
+    "team_id Int32, day Date, time_bucket DateTime64(6, 'UTC'), service_name String, environment String,"
+    " severity_text String, log_count Int64, bytes Int64"
+)
+
+
+class ClickHouseSource:
+    """A `LogSource` over PostHog's tables (or ones with their columns) in ClickHouse.
+
+    ``logs`` and ``volumes`` are what stands behind FROM: table names of a server, or a subquery. The connection is made
+    at the first question, so that building the object needs no store.
+    """
+
+    def __init__(
+        self, connection: dict[str, Any], logs: str, volumes: str, *, name: str, limits: QueryLimits | None = None
+    ):
+        self._connection, self._logs, self._volumes, self._name = connection, logs, volumes, name
+        self._limits = limits or QueryLimits()
+        self._local = threading.local()
+
+    def ping(self) -> str:
+        """The store's name and the engine's version."""
+        table = self._query("SELECT version() AS version")
+        return f"{self._name}, ClickHouse {table.column('version')[0].as_py()}"
+
+    def teams(self, since: datetime) -> list[int]:
+        """Teams with a log at or after ``since``, ascending."""
+        return self._query(sql.teams(self._logs, since)).column("team_id").to_pylist()
+
+    def volumes(self, team_ids: Sequence[int], start: datetime, end: datetime) -> pd.DataFrame:
+        """Logs in five-minute buckets of [start, end)."""
+        if not team_ids:
+            return frames.empty(("team_id", "time_bucket", "service", "environment", "severity", "logs"))
+        return self._query(sql.volumes(self._volumes, team_ids, start, end)).to_pandas()
+
+    def counts(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
+        """Logs and bytes of each team-day, counted on their own."""
+        if not team_days:
+            return frames.empty(("team_id", "day", "logs", "bytes"))
+        return self._query(sql.counts(self._logs, team_days, bounds)).to_pandas()
+
+    def groups(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
+        """The rows of raw_logs of these team-days."""
+        if not team_days:
+            return frames.empty(frames.RAW_LOGS)
+        table = self._query(sql.groups(self._logs, team_days, bounds, self._limits.max_messages))
+        return table.select(list(frames.RAW_LOGS)).to_pandas()
+
+    def _client(self) -> Any:
+        # A client for each thread: neither the HTTP session nor the embedded engine's cursor is meant to be shared.
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = clickhouse_connect.get_client(**self._connection)
+        return client
+
+    def _query(self, text: str) -> pa.Table:
+        try:
+            return self._client().query_arrow(text, settings=self._limits.clickhouse_settings())
+        except (ClickHouseError, OSError) as error:
+            message = str(error)
+            if password := self._connection.get("password"):
+                message = message.replace(password, "***")
+            raise LogSourceError(f"{self._name} did not answer: {message.strip()[:2000]}") from error
+
+
+def connect(dsn: str, limits: QueryLimits | None = None) -> ClickHouseSource:
+    """The source behind a DSN.
+
+    ``clickhouse://user:password@host:8123/database?table=logs&volumes_table=logs_volume_buckets`` (``clickhouses://``
+    over TLS), or ``parquet:///folder`` for the embedded log store. Raises LogSourceError for anything else.
+    """
+    parts = urlsplit(dsn)
+    if parts.scheme == "parquet":
+        return embedded(Path(unquote(parts.path)), limits)
+    if parts.scheme not in ("clickhouse", "clickhouses"):
+        raise LogSourceError(
+            f"LIPSERVICE_LOGS_DSN starts with {parts.scheme or 'nothing'}://; clickhouse://, clickhouses:// and"
+            " parquet:// are known"
+        )
+    secure = parts.scheme == "clickhouses"
+    options = {k: v[-1] for k, v in parse_qs(parts.query).items()}
+    if unknown := sorted(set(options) - {"table", "volumes_table"}):
+        raise LogSourceError(
+            f"LIPSERVICE_LOGS_DSN has the unknown option {unknown[0]!r}; table and volumes_table are known"
+        )
+    limits = limits or QueryLimits()
+    connection = {
+        "host": parts.hostname or "localhost",
+        "port": parts.port or (8443 if secure else 8123),
+        "secure": secure,
+        "username": unquote(parts.username or "default"),
+        "password": unquote(parts.password or ""),
+        "database": parts.path.strip("/") or "default",
+        "send_receive_timeout": limits.timeout_seconds,
+        "connect_timeout": min(limits.timeout_seconds, 30),
+        "autogenerate_session_id": False,  # queries of several threads must not wait for one session
+    }
+    return ClickHouseSource(
+        connection,
+        options.get("table", "logs"),
+        options.get("volumes_table", "logs_volume_buckets"),
+        name=f"ClickHouse at {connection['host']}:{connection['port']}",
+        limits=limits,
+    )
+
+
+def embedded(root: Path, limits: QueryLimits | None = None) -> ClickHouseSource:
+    """The embedded log store below ``root``; an engine in this process reads its files."""
+
+    def files(part: str, structure: str) -> str:
+        glob = string_literal(f"{root}/{part}/team_id=*/day=*/*.parquet")
+        return f"file({glob}, 'Parquet', {string_literal(structure)})"
+
+    # time_bucket is the folder's day, so that a filter on it prunes files.
+    logs = f"(SELECT *, toDateTime(day, 'UTC') AS time_bucket FROM {files('logs', _LOGS_STRUCTURE)})"
+    volumes = f"(SELECT * FROM {files('volumes', _VOLUMES_STRUCTURE)})"
+    return ClickHouseSource({"interface": "chdb"}, logs, volumes, name=f"the log store in {root}", limits=limits)

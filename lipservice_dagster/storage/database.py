@@ -1,0 +1,112 @@
+"""Connections to PostgreSQL, and the migrations.
+
+Frames move through ADBC (a million rows a second); everything else through SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import adbc_driver_postgresql.dbapi as adbc
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_UPGRADE_LOCK = 6_020_000_000_001  # any constant of ours: two upgrades at once take turns
+
+# What a row's text looks like must not depend on a server's defaults: fingerprints are made of it.
+_SESSION = ("SET TIME ZONE 'UTC'", "SET datestyle = 'ISO, YMD'", "SET extra_float_digits = 1")
+
+
+class DatabaseError(Exception):
+    """PostgreSQL is not there or not as it should be; the message says what to do."""
+
+
+class Database:
+    """LipService's PostgreSQL, by its DSN; connects when first asked."""
+
+    def __init__(self, dsn: str):
+        self.dsn = dsn
+        # dagster-postgres needs psycopg2 beside it, and one driver is enough.
+        url = sa.make_url(dsn).set(drivername="postgresql+psycopg2")
+        self.engine = sa.create_engine(url, pool_pre_ping=True, pool_size=2, max_overflow=8)
+        sa.event.listen(self.engine, "connect", _prepare)
+
+    def dispose(self) -> None:
+        """Close the connections that are pooled."""
+        self.engine.dispose()
+
+    @contextmanager
+    def frames(self) -> Iterator[adbc.Connection]:
+        """A connection that moves Arrow tables: one transaction, committed on success, undone on an error."""
+        connection = adbc.connect(self.dsn)
+        try:
+            with connection.cursor() as cursor:
+                for statement in _SESSION:
+                    cursor.execute(statement)
+            yield connection
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        finally:
+            connection.close()
+
+    def revision(self) -> str | None:
+        """The migration that the database is at; None for an empty one."""
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def upgrade(self) -> str:
+        """Bring the tables to the newest migration and return its name; safe to repeat and to race."""
+        with self.engine.connect() as connection:
+            connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _UPGRADE_LOCK})
+            try:
+                config = _alembic()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+            finally:
+                connection.rollback()
+                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _UPGRADE_LOCK})
+                connection.commit()
+        return head()
+
+    def require_current(self) -> None:
+        """Raise DatabaseError where the tables are older or newer than this code."""
+        try:
+            found = self.revision()
+        except sa.exc.OperationalError as error:
+            raise DatabaseError(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
+        if found != head():
+            raise DatabaseError(
+                f"The database is at migration {found or '(none)'}, this code needs {head()}:"
+                " run `lipservice db upgrade`"
+            )
+
+
+def head() -> str:
+    """The newest migration of this code."""
+    revision = ScriptDirectory.from_config(_alembic()).get_current_head()
+    if revision is None:
+        raise DatabaseError(f"{_MIGRATIONS} holds no migration")
+    return revision
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        for statement in _SESSION:
+            cursor.execute(statement)
+    connection.commit()
