@@ -18,6 +18,10 @@ ERROR_SEVERITIES = ("error", "fatal")
 
 HOURS = 24
 
+REST_ID = "rest"
+REST_MESSAGE = "(rest: messages beyond the cap)"
+"""The masked messages of a team-day beyond the cap, folded into one row a (service, environment, severity)."""
+
 RAW_LOGS = (
     "team_id",
     "day",

@@ -1,8 +1,8 @@
 """The questions as ClickHouse SQL over one relation with PostHog's columns.
 
 The same text runs on a server or cluster and in the embedded engine, where the relation is a view over Parquet files.
-A filter always names the team, the day's ``time_bucket`` and the ``timestamp``: with PostHog's sorting key (and with the
-folders of the embedded store) exactly the team-days asked for are read.
+A filter always names the team, the day's ``time_bucket`` and the ``timestamp``: with PostHog's sorting key (and with
+the folders of the embedded store) exactly the team-days asked for are read.
 
 Sums that become part of a result are sums of integers: millionths of a log for weights, whole bytes. Floating sums
 would depend on the order in which threads deliver rows.
@@ -15,12 +15,12 @@ from datetime import date, datetime, timedelta
 
 from lipservice_sampler.clickhouse import mask_sql, repair_sql
 
-from lipservice_dagster.core.frames import SEVERITIES
+from lipservice_dagster.core.frames import REST_ID, REST_MESSAGE, SEVERITIES
 from lipservice_dagster.partitions import Bounds, TeamDay, is_product
 
-REST_MESSAGE = "(rest: messages beyond the cap)"
-REST_ID = "rest"
 EXAMPLE_CHARACTERS = 500
+NAME_CHARACTERS = 200
+"""Services and environments are keys of tables, and PostgreSQL's index rows end at 2.7 kB."""
 MICRO = 1_000_000
 LEAST_RATE = 1e-6
 """A log that claims a smaller probability is taken to be kept with this one: no sampler goes as low."""
@@ -131,8 +131,9 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
     """
     body = repair_sql("body")
     folded = f"""
-        SELECT team_id, toDate(timestamp, 'UTC') AS day, {repair_sql("service_name")} AS service,
-            {repair_sql(ENVIRONMENT)} AS environment,
+        SELECT team_id, toDate(timestamp, 'UTC') AS day,
+            substringUTF8({repair_sql("service_name")}, 1, {NAME_CHARACTERS}) AS service,
+            substringUTF8({repair_sql(ENVIRONMENT)}, 1, {NAME_CHARACTERS}) AS environment,
             {severity_sql()} AS severity, toHour(timestamp, 'UTC') AS hour,
             translate({body}, '123456789', '000000000') AS folded,
             count() AS logs_, sum({BYTES}) AS bytes_, sum({micro_weight_sql()}) AS micro_,
@@ -143,24 +144,25 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
         GROUP BY team_id, day, service, environment, severity, hour, folded"""
     masked = f"""
         SELECT team_id, day, service, environment, severity, {mask_sql("folded")} AS message,
-            sum(logs_) AS logs_, sum(bytes_) AS bytes_, sum(micro_) AS micro_, sum(weighted_bytes_) AS weighted_bytes_,
-            sumForEach(arrayMap(h -> if(h = hour, micro_, 0), range(24))) AS hours_,
-            min(first_) AS first_, max(last_) AS last_, min(example_) AS example_
+            sum(logs_) AS logs_of, sum(bytes_) AS bytes_of, sum(micro_) AS micro_of,
+            sum(weighted_bytes_) AS weighted_bytes_of,
+            sumForEach(arrayMap(h -> if(h = hour, micro_, 0), range(24))) AS hours_of,
+            min(first_) AS first_of, max(last_) AS last_of, min(example_) AS example_of
         FROM ({folded}) GROUP BY team_id, day, service, environment, severity, message"""
     # Messages are ranked by their logs over all services and severities of the team-day, ties by text.
     ranked = f"""
-        SELECT *, dense_rank() OVER (PARTITION BY team_id, day ORDER BY message_logs DESC, message) > {max_messages}
-            AS rest
-        FROM (SELECT *, sum(logs_) OVER (PARTITION BY team_id, day, message) AS message_logs FROM ({masked}))"""
+        SELECT * EXCEPT (message), message AS text_of,
+            dense_rank() OVER (PARTITION BY team_id, day ORDER BY message_logs DESC, message) > {max_messages} AS rest
+        FROM (SELECT *, sum(logs_of) OVER (PARTITION BY team_id, day, message) AS message_logs FROM ({masked}))"""
     return f"""
         SELECT team_id, day, service, environment, severity,
-            if(rest, '{REST_ID}', lower(hex(substring(SHA256(message), 1, 8)))) AS message_id,
-            if(rest, '{REST_MESSAGE}', message) AS message,
-            toInt64(sum(logs_)) AS logs, toInt64(sum(bytes_)) AS bytes, sum(micro_) / {MICRO} AS weighted_logs,
-            toFloat64(sum(weighted_bytes_)) AS weighted_bytes,
-            arrayMap(x -> x / {MICRO}, sumForEach(hours_)) AS hours,
-            min(first_) AS first_seen, max(last_) AS last_seen, min(example_) AS example
-        FROM (SELECT ranked.* EXCEPT (message), ranked.message AS message FROM ({ranked}) AS ranked)
+            if(rest, '{REST_ID}', lower(hex(substring(SHA256(text_of), 1, 8)))) AS message_id,
+            if(rest, '{REST_MESSAGE}', text_of) AS message,
+            toInt64(sum(logs_of)) AS logs, toInt64(sum(bytes_of)) AS bytes, sum(micro_of) / {MICRO} AS weighted_logs,
+            toFloat64(sum(weighted_bytes_of)) AS weighted_bytes,
+            arrayMap(x -> x / {MICRO}, sumForEach(hours_of)) AS hours,
+            min(first_of) AS first_seen, max(last_of) AS last_seen, min(example_of) AS example
+        FROM ({ranked})
         GROUP BY team_id, day, service, environment, severity, message_id, message
         ORDER BY team_id, day, service, environment, severity, message_id"""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+
+from lipservice_dagster.storage.tables import VERSION_TABLE
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _UPGRADE_LOCK = 6_020_000_000_001  # any constant of ours: two upgrades at once take turns
@@ -29,14 +32,32 @@ class DatabaseError(Exception):
 
 
 class Database:
-    """LipService's PostgreSQL, by its DSN; connects when first asked."""
+    """LipService's PostgreSQL, by its DSN; connects when first asked.
 
-    def __init__(self, dsn: str):
-        self.dsn = dsn
+    Without a DSN it can be built (the code location loads) but not asked: then DatabaseError says what to set.
+    """
+
+    def __init__(self, dsn: str | None):
+        self._dsn = dsn
+
+    @property
+    def dsn(self) -> str:
+        """The DSN."""
+        if self._dsn is None:
+            raise DatabaseError(
+                "No PostgreSQL is set: start LipService with `lipservice dev` (which brings its own), or set"
+                " LIPSERVICE_POSTGRES_DSN"
+            )
+        return self._dsn
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """SQLAlchemy's engine."""
         # dagster-postgres needs psycopg2 beside it, and one driver is enough.
-        url = sa.make_url(dsn).set(drivername="postgresql+psycopg2")
-        self.engine = sa.create_engine(url, pool_pre_ping=True, pool_size=2, max_overflow=8)
-        sa.event.listen(self.engine, "connect", _prepare)
+        url = sa.make_url(self.dsn).set(drivername="postgresql+psycopg2")
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=2, max_overflow=8)
+        sa.event.listen(engine, "connect", _prepare)
+        return engine
 
     def dispose(self) -> None:
         """Close the connections that are pooled."""
@@ -61,7 +82,7 @@ class Database:
     def revision(self) -> str | None:
         """The migration that the database is at; None for an empty one."""
         with self.engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
     def upgrade(self) -> str:
         """Bring the tables to the newest migration and return its name; safe to repeat and to race."""

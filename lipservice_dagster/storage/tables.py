@@ -11,6 +11,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+VERSION_TABLE = "lipservice_version"
+"""Alembic's own table; Dagster's storage has one by the usual name, and may share the database."""
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",

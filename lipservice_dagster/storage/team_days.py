@@ -93,9 +93,7 @@ def read(
     days = [d.day for d in team_days]
     span = f"day BETWEEN '{min(days)}' AND '{max(days)}'" if days else "false"
     with database.frames() as connection, connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {', '.join(names)} FROM {table} WHERE {span} AND {_among(team_days)} ORDER BY {order}"
-        )
+        cursor.execute(f"SELECT {', '.join(names)} FROM {table} WHERE {span} AND {_among(team_days)} ORDER BY {order}")
         return cursor.fetch_arrow_table().to_pandas(date_as_object=True)
 
 

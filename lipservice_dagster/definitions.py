@@ -1,0 +1,53 @@
+"""The code location: nothing but assembly."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from lipservice_dagster.core.make_policy import PolicySettings
+from lipservice_dagster.defs import anomaly_reports, automation, clusters, policies, policy_releases, raw_logs, signatures
+from lipservice_dagster.defs.team_day_asset import IO_MANAGER
+from lipservice_dagster.partitions import partitions
+from lipservice_dagster.settings import Settings
+from lipservice_dagster.sources.base import LogSource
+from lipservice_dagster.sources.clickhouse import connect
+from lipservice_dagster.sources.limits import QueryLimits
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.io_manager import TeamDayPostgresIOManager
+
+
+def build_defs(settings: Settings, *, database: Database | None = None, log_source: LogSource | None = None) -> dg.Definitions:
+    """The graph for these settings; a test hands in its own database and source. Connects to nothing."""
+    team_days = partitions(settings.partitions_start())
+    job = automation.build_job(team_days)
+    database = database or Database(settings.postgres_dsn.get_secret_value() if settings.postgres_dsn else None)
+    limits = QueryLimits(
+        settings.max_messages, settings.max_threads, settings.max_memory_bytes, settings.query_timeout_seconds
+    )
+    graph = [
+        *raw_logs.build(team_days),
+        *signatures.build(team_days),
+        *clusters.build(team_days),
+        *anomaly_reports.build(team_days, settings.window_days),
+        *policies.build(team_days, PolicySettings(target_reduction=settings.target_reduction), settings.price_per_gb),
+        *policy_releases.build(team_days),
+    ]
+    checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]
+    return dg.Definitions(
+        assets=[d for d in graph if d not in checks],
+        asset_checks=checks,
+        jobs=[job],
+        schedules=[automation.build_schedule(job, settings.daily_run_time)],
+        sensors=[automation.build_discovery(settings.team_lookback_days), *automation.build_run_ends()],
+        resources={
+            "database": database,
+            "log_source": log_source or connect(settings.logs_url(), limits),
+            IO_MANAGER: TeamDayPostgresIOManager(database),
+        },
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """LipService's definitions, by the settings of the environment."""
+    return build_defs(Settings())

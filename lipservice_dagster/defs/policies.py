@@ -1,0 +1,112 @@
+"""policies: one sampling policy a service and environment, from a team-day's patterns and anomalies."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pandas as pd
+
+from lipservice_dagster.advisors.rules import advise
+from lipservice_dagster.core import frames
+from lipservice_dagster.core.make_policy import PolicySettings, make_policy
+from lipservice_dagster.core.policy import Policy, to_json, version
+from lipservice_dagster.defs import shown
+from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.partitions import TeamDay, team_days
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
+
+GB = 1e9
+
+
+def build(
+    partitions: dg.MultiPartitionsDefinition, settings: PolicySettings, price_per_gb: float
+) -> list[dg.AssetsDefinition]:
+    """The asset and its check."""
+
+    @team_day_asset(partitions=partitions, fills=["policies"], kinds={"python", "postgres"}, code_version="1")
+    def policies(
+        context: dg.AssetExecutionContext,
+        database: dg.ResourceParam[Database],
+        signatures: TeamDayTables,
+        clusters: TeamDayTables,
+        anomaly_reports: TeamDayTables,
+    ) -> TeamDayRows:
+        """Sampling policies: how much of each pattern is kept, so that the bill falls and nobody gets blind.
+
+        The advisor says what a pattern is worth, the optimiser turns worth and budget into rates. Errors, error-like
+        messages, new, anomalous and rare patterns are kept whole.
+        """
+        wanted = team_days(context.partition_keys)
+        made = []
+        for team_id, tables in signatures.by_team():
+            days = [d for d in wanted if d.team_id == team_id]
+            patterns = tables.read()
+            families, anomalies = clusters.of(days).read(), anomaly_reports.of(days).read("anomalies")
+            for at in days:
+                of_day = [f[f["day"] == at.day] for f in (patterns, families, anomalies)]
+                rows = _policies(at, *of_day, settings)
+                made.append(rows)
+                _show(context, at, rows, price_per_gb)
+        rows = pd.concat(made, ignore_index=True) if made else frames.empty(frames.POLICIES)
+        return TeamDayRows({"policies": rows}, wanted)
+
+    @dg.asset_check(asset=policies, name="keeps_errors", description="Errors are kept whole, whatever else is dropped.")
+    def keeps_errors(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        rows = TeamDayTables(database, ("policies",), tuple(team_days(context.partition_keys))).read()
+        bad = []
+        for row in rows.itertuples():
+            document = Policy.model_validate_json(str(row.document))
+            if any(document.severity_rates.get(s, 1.0) < 1.0 for s in frames.ERROR_SEVERITIES):
+                bad.append(f"{row.day}|{row.team_id} {row.service}")
+        return dg.AssetCheckResult(
+            passed=not bad, severity=dg.AssetCheckSeverity.ERROR, metadata={"policies": len(rows), "bad": ", ".join(bad)}
+        )
+
+    return [policies, keeps_errors]
+
+
+def _policies(
+    at: TeamDay, patterns: pd.DataFrame, families: pd.DataFrame, anomalies: pd.DataFrame, settings: PolicySettings
+) -> pd.DataFrame:
+    judgements = advise(patterns, families)
+    rows = []
+    for (service, environment), part in patterns.groupby(["service", "environment"], sort=True):
+        unusual = anomalies[(anomalies["service"] == service) & (anomalies["environment"] == environment)]
+        policy = make_policy(at.team_id, service, environment, at.day, part, unusual, judgements, settings)
+        rows.append(
+            {
+                "team_id": at.team_id,
+                "day": at.day,
+                "service": service,
+                "environment": environment,
+                "version": version(policy),
+                "document": to_json(policy),
+                "logs": policy.expected.logs,
+                "bytes": policy.expected.bytes,
+                "kept_logs": policy.expected.kept_logs,
+                "kept_bytes": policy.expected.kept_bytes,
+                "generated_by": policy.generated_by,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(frames.POLICIES))
+
+
+def _show(context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, price_per_gb: float) -> None:
+    shown_rows = rows.assign(saved=1 - rows["kept_bytes"] / rows["bytes"].where(rows["bytes"] > 0))
+    total, kept = float(rows["bytes"].sum()), float(rows["kept_bytes"].sum())
+    context.add_asset_metadata(
+        {
+            "dagster/partition_row_count": len(rows),
+            "expected_saving_share": round(1 - kept / total, 4) if total else 0.0,
+            "expected_saving_bytes": total - kept,
+            "expected_saving_a_month": round((total - kept) / GB * price_per_gb * 30, 2),
+            "policies": shown.table(
+                shown_rows.sort_values(["bytes", "service"], ascending=[False, True]),
+                ["service", "environment", "version", "generated_by", "logs", "kept_logs", "saved"],
+                50,
+            ),
+        },
+        partition_key=str(at),
+    )

@@ -1,0 +1,107 @@
+"""raw_logs: a team-day of the log store as masked messages with their counts, verified against an independent count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+import pandas as pd
+from lipservice_sampler.masks import MASK_VERSION
+
+from lipservice_dagster.core import frames
+from lipservice_dagster.defs import shown
+from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.partitions import Bounds, TeamDay, team_days
+from lipservice_dagster.sources.base import LogSource
+from lipservice_dagster.storage import materializations, services
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.team_days import TeamDayRows
+
+
+def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The asset and its check."""
+
+    @team_day_asset(
+        partitions=partitions, fills=["raw_logs"], kinds={"clickhouse", "postgres"}, code_version=f"1-masks-{MASK_VERSION}"
+    )
+    def raw_logs(
+        context: dg.AssetExecutionContext,
+        database: dg.ResourceParam[Database],
+        log_source: dg.ResourceParam[LogSource],
+    ) -> TeamDayRows:
+        """Logs of a team-day, grouped by service, environment, severity and masked message.
+
+        The masks run inside the log store and groups come back, never rows. Stored logs and bytes count what there is;
+        weighted ones estimate what there was before sampling. Each partition is counted a second time on its own, with
+        the same bounds; one that does not agree keeps its old content and is marked.
+        """
+        wanted = team_days(context.partition_keys)
+        bounds = Bounds.now()
+        context.log.info(f"reading {len(wanted)} team-days, observed until {bounds.as_of:%Y-%m-%d %H:%M:%S} UTC")
+        rows = log_source.groups(wanted, bounds)
+        problems = disagreements(wanted, rows, log_source.counts(wanted, bounds))
+        for at, problem in problems.items():
+            context.log.error(f"{at}: {problem}")
+        good = [d for d in wanted if d not in problems]
+        if problems:
+            keys = pd.MultiIndex.from_frame(rows[["team_id", "day"]])
+            rows = rows[keys.isin([(d.team_id, d.day) for d in good])].reset_index(drop=True)
+        services.register(database, rows)
+        _show(context, rows, wanted)
+        return TeamDayRows(
+            {"raw_logs": rows}, good, problems, as_of=bounds.as_of, hours={d: bounds.hours(d.day) for d in good}
+        )
+
+    @dg.asset_check(asset=raw_logs, name="agrees_with_the_log_store", description="No log was lost on the way in.")
+    def agrees(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        wanted = team_days(context.partition_keys)
+        entries = materializations.of(database, "raw_logs", wanted)
+        bad = {d: e.problem for d, e in entries.items() if e.problem}
+        return dg.AssetCheckResult(
+            passed=not bad,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"{len(bad)} of {len(wanted)} partitions do not agree and keep their old content" if bad else None,
+            metadata={"partitions": len(wanted), "logs": sum(e.logs or 0 for e in entries.values())}
+            | {str(d): str(p) for d, p in sorted(bad.items())[:20]},
+        )
+
+    return [raw_logs, agrees]
+
+
+def disagreements(wanted: list[TeamDay], rows: pd.DataFrame, counts: pd.DataFrame) -> Mapping[TeamDay, str]:
+    """The team-days whose groups do not add up to the independent count, each with the figures."""
+    grouped = rows.groupby(["team_id", "day"])[["logs", "bytes"]].sum()
+    counted = counts.set_index(["team_id", "day"])[["logs", "bytes"]]
+    problems = {}
+    for at in wanted:
+        key = (at.team_id, at.day)
+        found = tuple(int(v) for v in grouped.loc[key]) if key in grouped.index else (0, 0)
+        expected = tuple(int(v) for v in counted.loc[key]) if key in counted.index else (0, 0)
+        if found != expected:
+            problems[at] = (
+                f"the groups hold {found[0]:,} logs and {found[1]:,} bytes, the log store counts {expected[0]:,} logs"
+                f" and {expected[1]:,} bytes; the partition keeps its old content: materialise it again"
+            )
+    return problems
+
+
+def _show(context: dg.AssetExecutionContext, rows: pd.DataFrame, wanted: list[TeamDay]) -> None:
+    by_partition = dict(tuple(rows.groupby(["team_id", "day"])))
+    for at in wanted:
+        part = by_partition.get((at.team_id, at.day), rows.iloc[:0])
+        volumes = (
+            part.groupby(["service", "environment"], as_index=False)
+            .agg(messages=("message_id", "nunique"), logs=("logs", "sum"), bytes=("bytes", "sum"))
+            .sort_values(["bytes", "service", "environment"], ascending=[False, True, True])
+        )
+        context.add_asset_metadata(
+            {
+                "dagster/partition_row_count": len(part),
+                "logs": int(part["logs"].sum()),
+                "bytes": int(part["bytes"].sum()),
+                "weighted_logs": float(part["weighted_logs"].sum()),
+                "services": shown.table(volumes, ["service", "environment", "messages", "logs", "bytes"], 50),
+                "logs_per_hour": shown.hourly(frames.hours_matrix(part).sum(axis=0), f"Logs per hour, {at}"),
+            },
+            partition_key=str(at),
+        )

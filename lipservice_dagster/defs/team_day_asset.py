@@ -1,0 +1,84 @@
+"""What all assets by team-day have in common: partitions, owner, storage, retries and the record of runs.
+
+An asset's module says only what is its own: what it reads, which function of `core` it calls, what it shows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from lipservice_dagster.partitions import team_days
+from lipservice_dagster.storage import runs
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.io_manager import TABLES
+from lipservice_dagster.storage.tables import metadata as tables
+
+IO_MANAGER = "team_days"
+OWNERS = ["team:data-engineering"]
+
+# What passes by itself (a connection, a full queue) is worth a second try; bad configuration fails the same again.
+RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+def team_day_asset(
+    *,
+    partitions: dg.MultiPartitionsDefinition,
+    fills: Sequence[str],
+    kinds: set[str],
+    ins: Mapping[str, dg.AssetIn] | None = None,
+    deps: Sequence[str] = (),
+    backfill_policy: dg.BackfillPolicy | None = None,
+    code_version: str,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """An asset that fills these tables for a set of team-days at a time.
+
+    The function's docstring is the asset's description. Its beginning and its errors are recorded in analysis_runs;
+    its success is recorded by the IO manager, once the rows are stored.
+    """
+
+    def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
+        name = compute.__name__
+
+        @functools.wraps(compute)
+        def recorded(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], **inputs: Any) -> Any:
+            partitions_of_run = team_days(context.partition_keys)
+            runs.start(database, context.run_id, name, partitions_of_run)
+            with runs.failing(database, context.run_id, name, partitions_of_run):
+                return compute(context, database, **inputs)
+
+        return dg.asset(
+            name=name,
+            ins=ins,
+            deps=list(deps),
+            description=compute.__doc__,
+            partitions_def=partitions,
+            io_manager_key=IO_MANAGER,
+            group_name="team_days",
+            owners=OWNERS,
+            kinds=kinds,
+            retry_policy=RETRIES,
+            backfill_policy=backfill_policy or dg.BackfillPolicy.single_run(),
+            code_version=code_version,
+            metadata={TABLES: ",".join(fills), "dagster/column_schema": column_schema(fills[0])} if fills else {},
+        )(recorded)
+
+    return decorate
+
+
+def column_schema(table: str) -> dg.TableSchema:
+    """The table's columns as Dagster shows them."""
+    definition = tables.tables[table]
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                c.name,
+                str(c.type).split(" COLLATE")[0].lower(),
+                constraints=dg.TableColumnConstraints(nullable=bool(c.nullable), unique=False),
+            )
+            for c in definition.columns
+        ]
+    )

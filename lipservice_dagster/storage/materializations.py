@@ -1,0 +1,59 @@
+"""What is stored of each asset and team-day: the reading side of ``materializations``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.tables import materializations
+
+
+@dataclass(frozen=True)
+class Materialization:
+    """The stored content of one partition, and the problem of the last attempt to make it anew, if it had one."""
+
+    rows: int | None
+    logs: int | None
+    fingerprint: str | None
+    as_of: datetime | None
+    hours: int | None
+    problem: str | None
+
+
+def of(database: Database, asset: str, team_days: Collection[TeamDay]) -> dict[TeamDay, Materialization]:
+    """The entries of these team-days; those never attempted are not in the answer."""
+    if not team_days:
+        return {}
+    wanted = set(team_days)
+    table = materializations.c
+    statement = sa.select(
+        table.team_id, table.day, table.rows, table.logs, table.fingerprint, table.as_of, table.hours, table.problem
+    ).where(
+        table.asset == asset,
+        table.team_id.in_({d.team_id for d in wanted}),
+        table.day.in_({d.day for d in wanted}),
+    )
+    with database.engine.connect() as connection:
+        rows = connection.execute(statement).all()
+    found = {TeamDay(row.team_id, row.day): Materialization(*row[2:]) for row in rows}
+    return {d: m for d, m in found.items() if d in wanted}
+
+
+def written(entries: dict[TeamDay, Materialization]) -> dict[TeamDay, Materialization]:
+    """Those that hold content."""
+    return {d: m for d, m in entries.items() if m.fingerprint is not None}
+
+
+def window_fingerprint(entries: dict[TeamDay, Materialization], days: Iterable[TeamDay]) -> str:
+    """One hash of what these days held when they were read; a day never made counts as such."""
+    digest = hashlib.sha256()
+    for day in sorted(days):
+        entry = entries.get(day)
+        digest.update(f"{day}={entry.fingerprint if entry else None};".encode())
+    return digest.hexdigest()[:16]
