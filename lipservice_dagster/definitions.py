@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dagster as dg
 
 from lipservice_dagster.core.make_policy import PolicySettings
-from lipservice_dagster.defs import anomaly_reports, automation, clusters, policies, policy_releases, raw_logs, signatures
+from lipservice_dagster.defs import (
+    anomaly_reports,
+    automation,
+    clusters,
+    policies,
+    policy_releases,
+    raw_logs,
+    signatures,
+)
 from lipservice_dagster.defs.team_day_asset import IO_MANAGER
 from lipservice_dagster.partitions import partitions
 from lipservice_dagster.settings import Settings
@@ -16,10 +26,12 @@ from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.io_manager import TeamDayPostgresIOManager
 
 
-def build_defs(settings: Settings, *, database: Database | None = None, log_source: LogSource | None = None) -> dg.Definitions:
+def build_defs(
+    settings: Settings, *, database: Database | None = None, log_source: LogSource | None = None
+) -> dg.Definitions:
     """The graph for these settings; a test hands in its own database and source. Connects to nothing."""
+    _silence_known_warnings()
     team_days = partitions(settings.partitions_start())
-    job = automation.build_job(team_days)
     database = database or Database(settings.postgres_dsn.get_secret_value() if settings.postgres_dsn else None)
     limits = QueryLimits(
         settings.max_messages, settings.max_threads, settings.max_memory_bytes, settings.query_timeout_seconds
@@ -36,8 +48,8 @@ def build_defs(settings: Settings, *, database: Database | None = None, log_sour
     return dg.Definitions(
         assets=[d for d in graph if d not in checks],
         asset_checks=checks,
-        jobs=[job],
-        schedules=[automation.build_schedule(job, settings.daily_run_time)],
+        jobs=[automation.build_job(team_days)],
+        schedules=[automation.build_schedule(settings.daily_run_time)],
         sensors=[automation.build_discovery(settings.team_lookback_days), *automation.build_run_ends()],
         resources={
             "database": database,
@@ -45,6 +57,14 @@ def build_defs(settings: Settings, *, database: Database | None = None, log_sour
             IO_MANAGER: TeamDayPostgresIOManager(database),
         },
     )
+
+
+def _silence_known_warnings() -> None:
+    """What Dagster warns of at every load, and what is meant so."""
+    # Backfill policies and multi-dimensional mappings are beta, and what wide runs and the trailing window need.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    # The trailing consumer has another policy than its parents on purpose; the job takes the narrower one.
+    warnings.filterwarnings("ignore", message="Asset job team_day materializes assets with varying BackfillPolicies")
 
 
 @dg.definitions

@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-TEAMS = dg.DynamicPartitionsDefinition(name="teams")
+TEAMS_NAME = "teams"
+TEAMS = dg.DynamicPartitionsDefinition(name=TEAMS_NAME)
 
 
 @dataclass(frozen=True, order=True)

@@ -53,9 +53,7 @@ class Settings(BaseSettings):
     history_days: int = Field(
         default=100, ge=1, le=3660, description="Days of partitions up to today, where first_day is unset."
     )
-    window_days: int = Field(
-        default=14, ge=1, le=90, description="Trailing days that an anomaly report compares with."
-    )
+    window_days: int = Field(default=14, ge=1, le=90, description="Trailing days that an anomaly report compares with.")
     team_names: dict[int, str] = Field(
         default_factory=dict, description='Names of teams for people, as JSON: {"42": "checkout"}.'
     )
@@ -146,9 +144,7 @@ def explain(settings: Settings) -> list[Explained]:
     rows = []
     for name, field in Settings.model_fields.items():
         variable = PREFIX + name.upper()
-        source = (
-            "environment" if variable in in_environment else ".env file" if variable in in_file else "default"
-        )
+        source = "environment" if variable in in_environment else ".env file" if variable in in_file else "default"
         rows.append(Explained(variable, shown(getattr(settings, name)), source, field.description or ""))
     return rows
 

@@ -1,13 +1,10 @@
 """anomaly_reports: what of a team-day is out of the ordinary, against its trailing window."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import dagster as dg
 import pandas as pd
-from lipservice_sampler.matching import Matcher
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.anomalies import DetectorSettings, detect
@@ -19,6 +16,7 @@ from lipservice_dagster.partitions import TeamDay, team_days, trailing_window
 from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
+from lipservice_sampler.matching import Matcher
 
 
 def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg.AssetsDefinition]:
@@ -54,9 +52,7 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
             mined = signatures.of(days)
             members, patterns = mined.read("signature_members"), mined.read("signatures")
             for at in days:
-                report, anomalies = _report(
-                    at, window_days, rows, _of(members, at), _of(patterns, at), read
-                )
+                report, anomalies = _report(at, window_days, rows, _of(members, at), _of(patterns, at), read)
                 reports.append(report)
                 found.append(anomalies)
                 _show(context, at, report, anomalies)
@@ -85,7 +81,18 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
     return [anomaly_reports, nothing_high]
 
 
-_READ = ["team_id", "day", "service", "environment", "severity", "message_id", "message", "weighted_logs", "hours"]
+_READ = [
+    "team_id",
+    "day",
+    "service",
+    "environment",
+    "severity",
+    "message_id",
+    "message",
+    "logs",
+    "weighted_logs",
+    "hours",
+]
 
 
 def _of(frame: pd.DataFrame, at: TeamDay) -> pd.DataFrame:
@@ -145,7 +152,17 @@ def _miner(_service: str, messages: list[str]) -> list[str]:
 def _show(context: dg.AssetExecutionContext, at: TeamDay, report: dict[str, object], anomalies: pd.DataFrame) -> None:
     ranked = anomalies.assign(rank=anomalies["severity"].map({"high": 0, "medium": 1, "low": 2}))
     ranked = ranked.sort_values(["rank", "p_value", "service", "start_hour"], ignore_index=True)
-    columns = ["severity", "kind", "service", "start_hour", "end_hour", "observed", "expected", "confidence", "explanation"]
+    columns = [
+        "severity",
+        "kind",
+        "service",
+        "start_hour",
+        "end_hour",
+        "observed",
+        "expected",
+        "confidence",
+        "explanation",
+    ]
     by_kind = ranked.groupby(["kind", "severity"], as_index=False).size()
     context.add_asset_metadata(
         {

@@ -1,13 +1,12 @@
 """What drives the graph: the job of one team-day, the daily schedule, the discovery of teams, the end of dead runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
-from lipservice_dagster.partitions import TEAMS, TeamDay
+from lipservice_dagster.partitions import TEAMS, TEAMS_NAME, TeamDay
 from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage import runs
 from lipservice_dagster.storage.database import Database
@@ -16,7 +15,7 @@ JOB = "team_day"
 _MAX_RUNTIME_SECONDS = 3600
 
 
-def build_job(partitions: dg.MultiPartitionsDefinition) -> dg.UnresolvedAssetJobDefinition:
+def build_job(partitions: dg.MultiPartitionsDefinition) -> Any:
     """All assets for a team-day, or for a range of team-days in one run, in one process."""
     return dg.define_asset_job(
         JOB,
@@ -25,17 +24,16 @@ def build_job(partitions: dg.MultiPartitionsDefinition) -> dg.UnresolvedAssetJob
         executor_def=dg.in_process_executor,
         description="A team-day from its logs to a policy.",
         tags={"dagster/max_runtime": str(_MAX_RUNTIME_SECONDS)},
-        owners=["team:data-engineering"],
     )
 
 
-def build_schedule(job: dg.UnresolvedAssetJobDefinition, daily_run_time: str) -> dg.ScheduleDefinition:
+def build_schedule(daily_run_time: str) -> dg.ScheduleDefinition:
     """Every team's yesterday, once the day has closed and late logs have had their time."""
     hour, minute = daily_run_time.split(":")
 
     @dg.schedule(
         name="daily",
-        job=job,
+        job_name=JOB,
         cron_schedule=f"{int(minute)} {int(hour)} * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
@@ -44,7 +42,7 @@ def build_schedule(job: dg.UnresolvedAssetJobDefinition, daily_run_time: str) ->
     def daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         at = context.scheduled_execution_time.astimezone(UTC)
         yesterday = at.date() - timedelta(days=1)
-        teams = context.instance.get_dynamic_partitions(TEAMS.name)
+        teams = context.instance.get_dynamic_partitions(TEAMS_NAME)
         if not teams:
             yield dg.SkipReason("no team is known yet: the sensor discover_teams adds those that log")
         for team in sorted(teams, key=int):
@@ -67,7 +65,7 @@ def build_discovery(lookback_days: int) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, log_source: dg.ResourceParam[LogSource]
     ) -> dg.SensorResult | dg.SkipReason:
         found = {str(t) for t in log_source.teams(datetime.now(UTC) - timedelta(days=lookback_days))}
-        new = sorted(found - set(context.instance.get_dynamic_partitions(TEAMS.name)), key=int)
+        new = sorted(found - set(context.instance.get_dynamic_partitions(TEAMS_NAME)), key=int)
         if not new:
             return dg.SkipReason(f"{len(found)} teams have logged lately, all known")
         return dg.SensorResult(dynamic_partitions_requests=[TEAMS.build_add_request(new)])

@@ -1,7 +1,5 @@
 """clusters: families of patterns that a person would name together."""
 
-from __future__ import annotations
-
 import dagster as dg
 import pandas as pd
 

@@ -1,14 +1,12 @@
 """policies: one sampling policy a service and environment, from a team-day's patterns and anomalies."""
 
-from __future__ import annotations
-
 import dagster as dg
 import pandas as pd
 
 from lipservice_dagster.advisors.rules import advise
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.make_policy import PolicySettings, make_policy
-from lipservice_dagster.core.policy import Policy, to_json, version
+from lipservice_dagster.core.policy import parse, to_json, version
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
@@ -43,8 +41,10 @@ def build(
             patterns = tables.read()
             families, anomalies = clusters.of(days).read(), anomaly_reports.of(days).read("anomalies")
             for at in days:
-                of_day = [f[f["day"] == at.day] for f in (patterns, families, anomalies)]
-                rows = _policies(at, *of_day, settings)
+                of_patterns, of_families, of_anomalies = (
+                    f[f["day"] == at.day] for f in (patterns, families, anomalies)
+                )
+                rows = _policies(at, of_patterns, of_families, of_anomalies, settings)
                 made.append(rows)
                 _show(context, at, rows, price_per_gb)
         rows = pd.concat(made, ignore_index=True) if made else frames.empty(frames.POLICIES)
@@ -55,13 +55,18 @@ def build(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
         rows = TeamDayTables(database, ("policies",), tuple(team_days(context.partition_keys))).read()
-        bad = []
+        errors, lost = 0.0, {}
         for row in rows.itertuples():
-            document = Policy.model_validate_json(str(row.document))
-            if any(document.severity_rates.get(s, 1.0) < 1.0 for s in frames.ERROR_SEVERITIES):
-                bad.append(f"{row.day}|{row.team_id} {row.service}")
+            effect = parse(str(row.document)).expected.severities
+            of_errors = [effect[s] for s in frames.ERROR_SEVERITIES if s in effect]
+            errors += sum(e.logs for e in of_errors)
+            dropped = sum(e.logs - e.kept_logs for e in of_errors)
+            if dropped > 0:
+                lost[f"{row.day}|{row.team_id} {row.service}"] = f"{dropped:,.1f} errors would be dropped"
         return dg.AssetCheckResult(
-            passed=not bad, severity=dg.AssetCheckSeverity.ERROR, metadata={"policies": len(rows), "bad": ", ".join(bad)}
+            passed=not lost,
+            severity=dg.AssetCheckSeverity.ERROR,
+            metadata={"policies": len(rows), "errors": errors} | dict(sorted(lost.items())[:20]),
         )
 
     return [policies, keeps_errors]

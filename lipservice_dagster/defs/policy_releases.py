@@ -1,7 +1,5 @@
 """policy_releases: the ledger of what is in force, moved forward by whole days."""
 
-from __future__ import annotations
-
 import json
 
 import dagster as dg

@@ -1,12 +1,9 @@
 """raw_logs: a team-day of the log store as masked messages with their counts, verified against an independent count."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import dagster as dg
 import pandas as pd
-from lipservice_sampler.masks import MASK_VERSION
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.defs import shown
@@ -16,13 +13,17 @@ from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage import materializations, services
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows
+from lipservice_sampler.masks import MASK_VERSION
 
 
 def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The asset and its check."""
 
     @team_day_asset(
-        partitions=partitions, fills=["raw_logs"], kinds={"clickhouse", "postgres"}, code_version=f"1-masks-{MASK_VERSION}"
+        partitions=partitions,
+        fills=["raw_logs"],
+        kinds={"clickhouse", "postgres"},
+        code_version=f"1-masks-{MASK_VERSION}",
     )
     def raw_logs(
         context: dg.AssetExecutionContext,
@@ -60,7 +61,9 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         return dg.AssetCheckResult(
             passed=not bad,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=f"{len(bad)} of {len(wanted)} partitions do not agree and keep their old content" if bad else None,
+            description=f"{len(bad)} of {len(wanted)} partitions do not agree and keep their old content"
+            if bad
+            else None,
             metadata={"partitions": len(wanted), "logs": sum(e.logs or 0 for e in entries.values())}
             | {str(d): str(p) for d, p in sorted(bad.items())[:20]},
         )

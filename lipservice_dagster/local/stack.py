@@ -6,6 +6,7 @@ Where LIPSERVICE_POSTGRES_DSN names a server, that one is used and none is start
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -21,7 +22,6 @@ from pathlib import Path
 from types import FrameType
 
 import sqlalchemy as sa
-import yaml
 from pydantic import SecretStr
 
 from lipservice_dagster.local import postgres
@@ -87,7 +87,7 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
             stdin=subprocess.DEVNULL,
             # Ctrl-C reaches us alone; we tell Dagster, wait, and then end what is left of its group.
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - no threads run yet
+            preexec_fn=_end_with_parent,
         )
         try:
             _wait_for_ui(child, port)
@@ -188,8 +188,8 @@ def _require_room(home: Path) -> None:
     free = shutil.disk_usage(home).free
     if free < _LEAST_FREE_BYTES:
         raise StackError(
-            f"Only {free / 1024**2:.0f} MB are free where {home} lies; the stack needs {_LEAST_FREE_BYTES / 1024**2:.0f}."
-            " Free some space, or set LIPSERVICE_HOME to a folder on another disk"
+            f"Only {free / 1024**2:.0f} MB are free where {home} lies; the stack needs"
+            f" {_LEAST_FREE_BYTES / 1024**2:.0f}. Free some space, or set LIPSERVICE_HOME to a folder on another disk"
         )
 
 
@@ -231,7 +231,7 @@ def _write_dagster_yaml(settings: Settings) -> Path:
         "nux": {"enabled": False},
     }
     aside = home / f".dagster.yaml.{os.getpid()}"
-    aside.write_text("# Written at each start; settings are LIPSERVICE_… variables.\n" + yaml.safe_dump(content))
+    aside.write_text("# Written at each start; settings are LIPSERVICE_… variables.\n" + json.dumps(content, indent=2))
     aside.replace(home / "dagster.yaml")
     return home
 

@@ -13,13 +13,13 @@ import clickhouse_connect
 import pandas as pd
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
-from lipservice_sampler.clickhouse import string_literal
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources import sql
 from lipservice_dagster.sources.base import LogSourceError
 from lipservice_dagster.sources.limits import QueryLimits
+from lipservice_sampler.clickhouse import string_literal
 
 # The structure is spelled out so that an empty store is an empty answer and nothing comes back nullable.
 _LOGS_STRUCTURE = (

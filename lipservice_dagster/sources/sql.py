@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
-from lipservice_sampler.clickhouse import mask_sql, repair_sql
-
 from lipservice_dagster.core.frames import REST_ID, REST_MESSAGE, SEVERITIES
 from lipservice_dagster.partitions import Bounds, TeamDay, is_product
+from lipservice_sampler.clickhouse import mask_sql, repair_sql
 
 EXAMPLE_CHARACTERS = 500
 NAME_CHARACTERS = 200

@@ -1,4 +1,4 @@
-"""The IO manager of assets by team-day: what an asset returns replaces its partitions in PostgreSQL, whole or not at all."""
+"""The IO manager of assets by team-day: what an asset returns replaces its partitions, whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,0 +1,292 @@
+"""`lipservice …`: the commands and what they take. What a command does is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+if TYPE_CHECKING:
+    from lipservice_dagster.settings import Settings
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class Day(click.ParamType):
+    """A UTC day: 2026-09-10, today or yesterday."""
+
+    name = "day"
+
+    def convert(self, value: str | date, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """The day; a usage error says what is wrong."""
+        from datetime import timedelta
+
+        if isinstance(value, date):
+            return value
+        today = datetime.now(UTC).date()
+        named = {"today": today, "yesterday": today - timedelta(days=1)}
+        try:
+            return named.get(value) or date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no day; days read 2026-09-10, today or yesterday", param, ctx)
+
+
+DAY = Day()
+team_option = click.option(
+    "--team", "team_id", type=click.IntRange(0, 2**31 - 1), required=True, help="Number of the team."
+)
+environment_option = click.option(
+    "--environment", default="", help="Environment of the service; empty where it has none."
+)
+actor_option = click.option("--by", "actor", required=True, help="Who decides this; kept in the ledger.")
+reason_option = click.option("--reason", required=True, help="Why; kept in the ledger.")
+
+
+def _settings() -> Settings:
+    from pydantic import ValidationError
+
+    from lipservice_dagster.settings import PREFIX, Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "\n".join(f"  {PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise click.ClickException(
+            f"The settings are not valid:\n{problems}\n`lipservice config --help` says more"
+        ) from error
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="lipservice-dagster", prog_name="lipservice")
+def cli() -> None:
+    """LipService: sampling policies for a team's logs, proven on real days before they go live.
+
+    \b
+    A first look, on data of its own:   lipservice demo, then lipservice dev
+    Your own log files:                 lipservice ingest app.log --team 7 --service shop
+                                        lipservice run --team 7 --day yesterday
+                                        lipservice policy show --team 7 --service shop
+    Settings:                           lipservice config
+    """
+
+
+@cli.command()
+@click.option("--teams", default=3, show_default=True, type=click.IntRange(1, 1000), help="How many teams.")
+@click.option(
+    "--days", default=15, show_default=True, type=click.IntRange(1, 100), help="How many days, the last with incidents."
+)
+@click.option("--until", type=DAY, default="yesterday", show_default=True, help="The last day.")
+@click.option(
+    "--logs-per-day", default=30_000, show_default=True, type=click.IntRange(100), help="Logs of a team's weekday."
+)
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same logs.")
+def demo(teams: int, days: int, until: date, logs_per_day: int, seed: int) -> None:
+    """Take days of demo logs through the whole graph and print what was found.
+
+    Starts the embedded stack, writes the demo teams' logs, materialises every asset through Dagster and ends the stack
+    again. What it made stays: `lipservice dev` shows it. It can be run again.
+    """
+    from lipservice_dagster.commands import demo as command
+
+    command.run(_settings(), teams=teams, days=days, until=until, logs_per_day=logs_per_day, seed=seed)
+
+
+@cli.command()
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the UI. Default: the setting webserver_port, 3000."
+)
+def dev(port: int | None) -> None:
+    """Keep the embedded stack and the Dagster UI running until Ctrl-C."""
+    from lipservice_dagster.local.stack import dev as start
+
+    settings = _settings()
+    sys.exit(start(settings, port or settings.webserver_port, click.echo))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, allow_dash=True, dir_okay=False))
+@team_option
+@click.option("--service", help="Name of the service, for lines that do not say theirs.")
+@click.option("--day", type=DAY, help="Put all logs on this UTC day; the time of day in a line is kept.")
+@click.option("--environment", default="", help="Environment of the service, such as production.")
+@click.option("--rejects", type=click.File("wb"), help="Write the lines that could not be read to this file.")
+def ingest(
+    files: tuple[Path, ...],
+    team_id: int,
+    service: str | None,
+    day: date | None,
+    environment: str,
+    rejects: BinaryIO | None,
+) -> None:
+    """Read FILES (or standard input: none, or -) into the embedded log store, one log a line.
+
+    A line is text or a JSON object. Timestamps and severities are found in the lines; --day puts lines without a date
+    on a day. What cannot be read is counted and shown.
+    """
+    from lipservice_dagster.commands import ingest as command
+
+    sys.exit(command.run(_settings(), files, team_id, service, day, environment, rejects))
+
+
+@cli.command()
+@team_option
+@click.option("--day", type=DAY, help="The day; a single one.")
+@click.option("--from", "first", type=DAY, help="The first of several days.")
+@click.option("--to", "last", type=DAY, help="The last of several days.")
+def run(team_id: int, day: date | None, first: date | None, last: date | None) -> None:
+    """Take a team's day, or days, through the whole graph in this process, and print what was found."""
+    from lipservice_dagster.commands import run as command
+
+    if (day is None) == (first is None) or (first is None) != (last is None):
+        raise click.UsageError("say either --day, or --from and --to")
+    first, last = day or first, day or last
+    if first is not None and last is not None:
+        if last < first:
+            raise click.UsageError(f"--to {last} lies before --from {first}")
+        command.run(_settings(), team_id, first, last)
+
+
+@cli.command()
+@team_option
+@click.option("--from", "first", type=DAY, help="First day. Default: seven days before --to.")
+@click.option("--to", "last", type=DAY, default="today", show_default=True, help="Last day.")
+def services(team_id: int, first: date | None, last: date) -> None:
+    """A team's services with their volumes, in all and by hour of the day."""
+    from lipservice_dagster.commands import services as command
+
+    command.run(_settings(), team_id, first, last)
+
+
+@cli.group()
+def policy() -> None:
+    """Policies and their releases."""
+
+
+@policy.command("list")
+@team_option
+def policy_list(team_id: int) -> None:
+    """What is in force for each service of a team."""
+    from lipservice_dagster.commands import policy as command
+
+    command.list_releases(_settings(), team_id)
+
+
+@policy.command("show")
+@team_option
+@click.option("--service", required=True, help="Name of the service.")
+@environment_option
+@click.option("--day", type=DAY, help="The policy computed for this day. Default: the newest.")
+@click.option("--in-force", is_flag=True, help="The document that is in force instead of the newest computed one.")
+@click.option("--json", "as_json", is_flag=True, help="The document itself, as JSON.")
+def policy_show(team_id: int, service: str, environment: str, day: date | None, in_force: bool, as_json: bool) -> None:
+    """A service's policy: what is kept of which pattern, why, and what that saves."""
+    from lipservice_dagster.commands import policy as command
+
+    command.show(_settings(), team_id, service, environment, day=day, in_force=in_force, as_json=as_json)
+
+
+@policy.command("history")
+@team_option
+@click.option("--service", required=True, help="Name of the service.")
+@environment_option
+def policy_history(team_id: int, service: str, environment: str) -> None:
+    """Every release of a service, newest first: who and why."""
+    from lipservice_dagster.commands import policy as command
+
+    command.history(_settings(), team_id, service, environment)
+
+
+def _release_options(function: click.decorators.FC) -> click.decorators.FC:
+    for option in (
+        reason_option,
+        actor_option,
+        click.option("--version", help="A version, or its beginning. Default: the newest computed."),
+        click.option("--day", type=DAY, help="The policy computed for this day. Default: the newest."),
+        environment_option,
+        click.option("--service", required=True, help="Name of the service."),
+        team_option,
+    ):
+        function = option(function)
+    return function
+
+
+@policy.command("release")
+@_release_options
+def policy_release(
+    team_id: int, service: str, environment: str, day: date | None, version: str | None, actor: str, reason: str
+) -> None:
+    """Make a computed policy live: from now on it decides what is kept."""
+    from lipservice_dagster.commands import policy as command
+
+    command.release(_settings(), team_id, service, environment, "live", day, version, actor, reason)
+
+
+@policy.command("shadow")
+@_release_options
+def policy_shadow(
+    team_id: int, service: str, environment: str, day: date | None, version: str | None, actor: str, reason: str
+) -> None:
+    """Put a computed policy in shadow: it decides and reports, and drops nothing."""
+    from lipservice_dagster.commands import policy as command
+
+    command.release(_settings(), team_id, service, environment, "shadow", day, version, actor, reason)
+
+
+@cli.group()
+def db() -> None:
+    """The tables in PostgreSQL."""
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the tables to the newest migration (demo, dev, run and ingest do it for you)."""
+    from lipservice_dagster.local.stack import database
+
+    with database(_settings()) as found:
+        click.echo(f"the tables are at migration {found.revision()}")
+
+
+@cli.command()
+def config() -> None:
+    """Each setting with its value and where it came from; secrets are not shown.
+
+    A setting is an environment variable LIPSERVICE_…, or a line of a file .env in the current folder.
+    """
+    from lipservice_dagster.commands import config as command
+
+    command.run(_settings())
+
+
+@cli.command()
+def templates() -> None:
+    """Read messages from standard input, one a line; write SIGNATURE<TAB>TEMPLATE for each, in order."""
+    from lipservice_dagster.templates_command import run as command
+
+    command(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def main() -> None:
+    """Run the command line; errors that are told to people end it without a traceback."""
+    try:
+        cli.main(standalone_mode=True)
+    except Exception as error:
+        if type(error).__name__ in _TOLD:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        raise
+
+
+# By name, so that a short command need not import the rooms that raise them.
+_TOLD = {
+    "StackError",
+    "PostgresError",
+    "DatabaseError",
+    "LogSourceError",
+    "LogStoreError",
+    "UnknownPolicyError",
+    "IngestError",
+    "RunError",
+}

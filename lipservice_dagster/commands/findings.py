@@ -1,0 +1,94 @@
+"""What a team-day holds, for people: logs, patterns, anomalies, policies and what they would save."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.settings import Settings
+from lipservice_dagster.storage import materializations
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.team_days import read
+
+_MOST_ANOMALIES = 12
+_MOST_PATTERNS = 8
+_COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
+
+
+def print_day(console: Console, database: Database, settings: Settings, team_id: int, day: date) -> None:
+    """Print what was found on a team-day."""
+    at = TeamDay(team_id, day)
+    patterns = read(database, "signatures", [at])
+    families = read(database, "clusters", [at], ["size"])
+    console.rule(f"[bold]{escape(settings.team_name(team_id))}[/bold], {day}")
+    _problem(console, database, at)
+    logs, octets = int(patterns["logs"].sum()), int(patterns["bytes"].sum())
+    console.print(
+        f"[bold]{logs:,}[/bold] logs ({octets / 1e6:,.1f} MB) of {patterns['service'].nunique()} services are"
+        f" [bold]{patterns['signature'].nunique():,}[/bold] patterns in {len(families):,} families"
+    )
+    if not patterns.empty:
+        console.print(_patterns(patterns, logs))
+    _print_anomalies(console, database, at)
+    _print_policies(console, database, settings, at)
+
+
+def _problem(console: Console, database: Database, at: TeamDay) -> None:
+    entry = materializations.of(database, "raw_logs", [at]).get(at)
+    if entry is not None and entry.problem:
+        console.print(f"[bold red]This day keeps its old content:[/] {escape(entry.problem)}")
+
+
+def _patterns(patterns: pd.DataFrame, logs: int) -> Table:
+    table = Table(header_style="bold", title="most frequent patterns", title_justify="left")
+    table.add_column("share", justify="right")
+    table.add_column("service")
+    table.add_column("pattern", overflow="ellipsis", no_wrap=True)
+    for row in patterns.sort_values(["logs", "template"], ascending=[False, True]).head(_MOST_PATTERNS).itertuples():
+        table.add_row(f"{row.logs / logs:.1%}", row.service or "(none)", line(row.template))
+    return table
+
+
+def _print_anomalies(console: Console, database: Database, at: TeamDay) -> None:
+    report = read(database, "anomaly_reports", [at])
+    anomalies = read(database, "anomalies", [at])
+    if report.empty:
+        console.print("no anomaly report yet")
+        return
+    if report["learning"].iloc[0]:
+        console.print(f"anomalies: still learning ({report['window_days'].iloc[0]} days of history)")
+        return
+    rank = anomalies["severity"].map({"high": 0, "medium": 1, "low": 2})
+    anomalies = anomalies.assign(rank=rank).sort_values(["rank", "p_value", "service", "start_hour"])
+    console.print(
+        f"[bold]{len(anomalies)}[/bold] anomalies against {report['window_days'].iloc[0]} days before,"
+        f" {report['high'].iloc[0]} of them high"
+    )
+    for row in anomalies.head(_MOST_ANOMALIES).itertuples():
+        colour = _COLOURS[row.severity]
+        console.print(f"  [{colour}]{row.severity:<6}[/] {row.kind:<17} {escape(row.explanation)}", highlight=False)
+    if (more := len(anomalies) - _MOST_ANOMALIES) > 0:
+        console.print(f"  … and {more} more")
+
+
+def _print_policies(console: Console, database: Database, settings: Settings, at: TeamDay) -> None:
+    rows = read(database, "policies", [at], ["service", "environment", "version", "bytes", "kept_bytes"])
+    total, kept = float(rows["bytes"].sum()), float(rows["kept_bytes"].sum())
+    if not total:
+        return
+    saved = (total - kept) / 1e9
+    console.print(
+        f"[bold]{len(rows)}[/bold] policies would save [bold]{1 - kept / total:.0%}[/bold] of the bytes:"
+        f" {saved:,.3f} GB a day, {saved * 30 * settings.price_per_gb:,.2f} a month at {settings.price_per_gb} a GB"
+    )
+
+
+def line(text: str, longest: int = 120) -> str:
+    """A template on one line, cut, safe to print as markup."""
+    first = text.replace("\n", "⏎")
+    return escape(first if len(first) <= longest else first[: longest - 1] + "…")

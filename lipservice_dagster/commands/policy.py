@@ -1,0 +1,118 @@
+"""`lipservice policy …`: what is computed, what is in force, and people's releases."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from lipservice_dagster.commands.findings import line
+from lipservice_dagster.core.policy import Policy, parse
+from lipservice_dagster.local import stack
+from lipservice_dagster.settings import Settings
+from lipservice_dagster.storage import releases
+
+_MOST_PATTERNS = 25
+
+
+def list_releases(settings: Settings, team_id: int) -> None:
+    """Print what is in force for each service."""
+    with stack.database(settings) as database:
+        rows = releases.in_force(database, team_id)
+    if not rows:
+        click.echo(f"{settings.team_name(team_id)} has no releases yet: they come with the first day in the graph")
+        return
+    _table(rows, f"{settings.team_name(team_id)}: in force")
+
+
+def history(settings: Settings, team_id: int, service: str, environment: str) -> None:
+    """Print every release of a service."""
+    with stack.database(settings) as database:
+        rows = releases.history(database, team_id, service, environment)
+        if not rows:
+            releases.computed(database, team_id, service, environment)  # raises, and names the services there are
+    _table(rows, f"{settings.team_name(team_id)}: releases of {service or '(none)'}")
+
+
+def release(
+    settings: Settings,
+    team_id: int,
+    service: str,
+    environment: str,
+    state: str,
+    day: date | None,
+    version: str | None,
+    actor: str,
+    reason: str,
+) -> None:
+    """Append a person's release of a computed policy."""
+    with stack.database(settings) as database:
+        day, version, document = releases.computed(database, team_id, service, environment, day=day, version=version)
+        parse(document)
+        releases.add_by_hand(
+            database,
+            releases.Release(team_id, service, environment, day, version, state, document, actor, reason),
+        )
+    click.echo(f"{service or '(none)'}: version {version} of {day} is {state} from now on")
+
+
+def show(
+    settings: Settings,
+    team_id: int,
+    service: str,
+    environment: str,
+    *,
+    day: date | None,
+    in_force: bool,
+    as_json: bool,
+) -> None:
+    """Print a policy."""
+    with stack.database(settings) as database:
+        _, version, document = releases.computed(database, team_id, service, environment, day=day)
+        current = [r for r in releases.in_force(database, team_id, service) if r.environment == environment]
+    if in_force:
+        if not current:
+            raise releases.UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
+        version, document = current[0].version, current[0].document
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    state = f"{current[0].state}, version {current[0].version} of {current[0].day}" if current else "nothing"
+    print_policy(parse(document), version, f"in force: {state}")
+
+
+def print_policy(policy: Policy, version: str, state: str, console: Console | None = None) -> None:
+    """A policy for people: its effect, its reasons, its largest patterns."""
+    console = console or Console()
+    name = policy.service or "(no service name)"
+    environment = f" in {policy.environment}" if policy.environment else ""
+    expected = policy.expected
+    kept = expected.kept_bytes / expected.bytes if expected.bytes else 1.0
+    console.print(f"\n[bold]{name}{environment}[/bold], {policy.day}, version {version} ({state})")
+    console.print(
+        f"keeps {expected.kept_logs:,.0f} of {expected.logs:,.0f} logs and {expected.kept_bytes / 1e6:,.2f} of"
+        f" {expected.bytes / 1e6:,.2f} MB: [bold]{1 - kept:.0%} saved[/bold]"
+    )
+    console.print(policy.reasoning, markup=False)
+    table = Table("rate", "worth", "class", "pattern", header_style="bold")
+    for pattern in sorted(policy.pattern_rates, key=lambda p: (p.rate, p.template))[:_MOST_PATTERNS]:
+        table.add_row(f"{pattern.rate:.3g}", f"{pattern.worth:.2f}", str(pattern.category), line(pattern.template))
+    console.print(table)
+    if (more := len(policy.pattern_rates) - _MOST_PATTERNS) > 0:
+        console.print(f"… and {more} patterns more, all with higher rates")
+
+
+def _table(rows: list[releases.Release], title: str) -> None:
+    table = Table(
+        "service", "environment", "state", "day", "version", "by", "why", "at (UTC)", title=title, header_style="bold"
+    )
+    for row in rows:
+        at = f"{row.released_at:%Y-%m-%d %H:%M:%S}" if row.released_at else ""
+        state = f"[bold green]{row.state}[/]" if row.state == releases.LIVE else row.state
+        table.add_row(
+            row.service or "(none)", row.environment, state, str(row.day), row.version, row.actor, row.reason, at
+        )
+    Console().print(table)

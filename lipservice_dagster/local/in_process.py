@@ -1,0 +1,70 @@
+"""Runs of the graph in this process, over the stack's Dagster instance: what `demo` and `run` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from lipservice_dagster.definitions import build_defs
+from lipservice_dagster.defs.automation import JOB
+from lipservice_dagster.local import stack
+from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
+from lipservice_dagster.settings import Settings
+from lipservice_dagster.storage.database import Database
+
+
+class RunError(Exception):
+    """A run could not be started or failed; the message says where to look."""
+
+
+class Graph:
+    """The graph over a Dagster instance."""
+
+    def __init__(self, settings: Settings, database: Database, instance: dg.DagsterInstance):
+        self.settings, self.database, self.instance = settings, database, instance
+        self._job = build_defs(settings, database=database).resolve_job_def(JOB)
+
+    def run(self, team_id: int, first: date, last: date) -> str:
+        """Materialise all assets for a team's days (both included) in one run; returns the run's id.
+
+        Raises RunError where a day is no partition or the run fails.
+        """
+        self._require_partitions(first, last)
+        self.instance.add_dynamic_partitions(TEAMS_NAME, [str(team_id)])
+        keys = [str(TeamDay(team_id, day)) for day in (first, last)]
+        tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[1]}
+        done = self._job.execute_in_process(
+            instance=self.instance,
+            partition_key=keys[0] if first == last else None,
+            tags=None if first == last else tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+        if not done.success:
+            failed = [e for e in done.all_events if e.is_failure and e.is_step_event]
+            error = failed[0].step_failure_data.error if failed else None
+            reason = f"{failed[0].step_key}: {error.message.strip()}" if error else "its events say why"
+            raise RunError(
+                f"Run {done.run_id} of team {team_id}, {first} to {last}, failed. {reason}\nThe Dagster UI"
+                " (`lipservice dev`) shows the run with all its events"
+            )
+        return done.run_id
+
+    def _require_partitions(self, first: date, last: date) -> None:
+        today, start = datetime.now(UTC).date(), self.settings.partitions_start()
+        if first < start:
+            raise RunError(
+                f"{first} lies before the first partition, {start}: set LIPSERVICE_FIRST_DAY={first} to analyse it"
+            )
+        if last > today:
+            raise RunError(f"{last} has not begun (it is {today} in UTC)")
+
+
+@contextmanager
+def graph(settings: Settings) -> Iterator[Graph]:
+    """The graph over the running stack, for as long as the block lasts."""
+    with stack.dagster_home(settings) as (in_force, database), dg.DagsterInstance.get() as instance:
+        yield Graph(in_force, database, instance)

@@ -1,0 +1,217 @@
+"""The questions to the log store, asked of the real engine: groups, counts, weights, bounds, and odd input."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lipservice_dagster.core import frames
+from lipservice_dagster.partitions import Bounds, TeamDay
+from lipservice_dagster.sources.base import LogSourceError
+from lipservice_dagster.sources.clickhouse import connect, embedded
+from lipservice_dagster.sources.limits import QueryLimits
+from lipservice_dagster_tests.logs import DAY, at, log, store
+from lipservice_sampler.masks import mask
+from lipservice_sampler.text import message_id, repair
+
+TEAM_DAY = TeamDay(7, DAY)
+LATER = Bounds(datetime(2026, 11, 1, tzinfo=UTC))
+
+
+def groups(root: Path, *team_days: TeamDay, bounds: Bounds = LATER, **limits: int) -> pd.DataFrame:
+    return embedded(root, QueryLimits(**limits)).groups(team_days or (TEAM_DAY,), bounds)
+
+
+def test_logs_are_grouped_by_service_environment_severity_and_masked_message(tmp_path: Path) -> None:
+    production = {"deployment.environment.name": "production"}
+    rows = groups(
+        store(
+            tmp_path,
+            {
+                7: [
+                    log("paid order 17 in 20 ms", timestamp=at(3), resource=production),
+                    log("paid order 99321 in 4 ms", timestamp=at(3.5), resource=production),
+                    log("paid order 1 in 4 ms", timestamp=at(23.9), severity="ERROR", resource=production),
+                    log("paid order 1 in 4 ms", service=b"other"),
+                ]
+            },
+        )
+    )
+    assert list(rows.columns) == list(frames.RAW_LOGS)
+    found = {(r.service, r.environment, r.severity): r for r in rows.itertuples()}
+    assert set(found) == {("shop", "production", "info"), ("shop", "production", "error"), ("other", "", "info")}
+    two = found["shop", "production", "info"]
+    assert two.message == mask(repair("paid order 17 in 20 ms"))
+    assert two.message_id == message_id(two.message)
+    assert (two.logs, two.weighted_logs, two.example) == (2, 2.0, "paid order 17 in 20 ms")
+    assert list(two.hours) == [2.0 if h == 3 else 0.0 for h in range(24)]
+    assert (two.first_seen, two.last_seen) == (at(3), at(3.5))
+
+
+def test_bytes_are_those_of_body_and_attributes(tmp_path: Path) -> None:
+    record = log("é", attributes={"key": "value"}, resource={"ab": "c"})
+    source = embedded(store(tmp_path, {7: [record]}))
+    expected = 2 + 8 + 3
+    assert source.groups([TEAM_DAY], LATER)["bytes"].tolist() == [expected]
+    assert source.counts([TEAM_DAY], LATER)["bytes"].tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "weight"),
+    [
+        ({}, 1.0),
+        ({"lipservice.sample_rate": "0.25"}, 4.0),
+        ({"lipservice.sample_rate": '"0.25"'}, 4.0),
+        ({"lipservice.sample_rate": "1"}, 1.0),
+        ({"lipservice.sample_rate": "0"}, 1.0),
+        ({"lipservice.sample_rate": "rubbish"}, 1.0),
+        ({"lipservice.sample_rate": "nan"}, 1.0),
+        ({"lipservice.sample_rate": "1e-30"}, 1e6),
+        ({"sampling.threshold": "c"}, 4.0),
+        ({"sampling.threshold": "8"}, 2.0),
+        ({"sampling.threshold": "0"}, 1.0),
+        ({"sampling.threshold": "ffffffffffffff"}, 1e6),
+        ({"sampling.threshold": "xyz"}, 1.0),
+        ({"sample_rate": "0.5"}, 2.0),
+        ({"sample_rate": "10"}, 10.0),
+        ({"lipservice.sample_rate": "0.5", "sample_rate": "10"}, 2.0),
+    ],
+)
+def test_a_kept_log_counts_for_those_it_stands_for(tmp_path: Path, attributes: dict[str, str], weight: float) -> None:
+    record = log("hello", timestamp=at(5), attributes=attributes)
+    row = groups(store(tmp_path, {7: [record, record]})).iloc[0]
+    assert row["logs"] == 2
+    assert row["weighted_logs"] == pytest.approx(2 * weight, rel=1e-6)
+    assert row["weighted_bytes"] == pytest.approx(row["bytes"] * weight, rel=1e-6)
+    assert row["hours"][5] == pytest.approx(2 * weight, rel=1e-6)
+
+
+def test_odd_input_goes_through_and_nothing_is_lost(tmp_path: Path) -> None:
+    records = [
+        log("x" * (1 << 20)),
+        log(b"nul \x00 byte"),
+        log(b"bad \xff\xfe\xc3 utf-8 \xf0\x9f"),
+        log(b""),
+        log("no severity", severity="", severity_number=0),
+        log("by number", severity="", severity_number=17),
+        log("unknown severity", severity="chatty"),
+        log("empty service", service=b""),
+        log("bad service", service=b"\xff\x00" * 2),
+        log("long service", service=b"s" * 5000),
+        log("bad attribute", attributes={"lipservice.sample_rate": "-1"}, resource={"environment": "x" * 5000}),
+    ]
+    source = embedded(store(tmp_path, {7: records}))
+    rows = source.groups([TEAM_DAY], LATER)
+    counted = source.counts([TEAM_DAY], LATER)
+    assert rows["logs"].sum() == counted["logs"].sum() == len(records)
+    assert rows["bytes"].sum() == counted["bytes"].sum()
+    severities = dict(zip(rows["example"], rows["severity"], strict=True))
+    assert severities["no severity"] == severities["unknown severity"] == "info"
+    assert severities["by number"] == "error"
+    for column in ("service", "environment", "message", "example"):
+        assert not rows[column].str.contains("\0").any()
+    assert rows["service"].str.len().max() <= 200
+
+
+def test_a_team_without_logs_and_an_empty_store_are_empty_answers(tmp_path: Path) -> None:
+    source = embedded(tmp_path)
+    assert source.groups([TEAM_DAY], LATER).empty
+    assert source.counts([TEAM_DAY], LATER).empty
+    assert source.teams(at(0)) == []
+    assert source.volumes([7], at(0), at(24)).empty
+    store(tmp_path, {7: [log("hello")]})
+    assert groups(tmp_path, TeamDay(8, DAY)).empty
+    assert groups(tmp_path, TeamDay(7, DAY + timedelta(days=1))).empty
+
+
+def test_exactly_the_team_days_asked_for_are_read(tmp_path: Path) -> None:
+    next_day = DAY + timedelta(days=1)
+    store(tmp_path, {t: [log("a"), log("b", timestamp=at(1, next_day))] for t in (7, 8)})
+    found = groups(tmp_path, TeamDay(7, DAY), TeamDay(8, next_day))
+    assert sorted(zip(found["team_id"], found["day"], strict=True)) == [(7, DAY), (8, next_day)]
+
+
+def test_rows_observed_later_and_the_open_hour_are_not_read(tmp_path: Path) -> None:
+    store(
+        tmp_path,
+        {
+            7: [
+                log("in time", timestamp=at(9)),
+                log("late", timestamp=at(9), observed_timestamp=at(12)),
+                log("open hour", timestamp=at(10.2)),
+            ]
+        },
+    )
+    bounds = Bounds(at(10.5))
+    source = embedded(tmp_path)
+    assert source.groups([TEAM_DAY], bounds)["example"].tolist() == ["in time"]
+    assert source.counts([TEAM_DAY], bounds)["logs"].tolist() == [1]
+    assert bounds.hours(DAY) == 10
+    assert (bounds.hours(DAY - timedelta(days=1)), bounds.hours(DAY + timedelta(days=1))) == (24, 0)
+
+
+def test_messages_beyond_the_cap_stay_in_rest_rows_with_exact_counts(tmp_path: Path) -> None:
+    words = [chr(97 + i // 26) + chr(97 + i % 26) for i in range(150)]
+    records = [log(f"event {w} happened", severity=("info", "error")[i % 2]) for i, w in enumerate(words)]
+    records += [log("often")] * 5
+    rows = groups(store(tmp_path, {7: records}), max_messages=100)
+    rest = rows[rows["message_id"] == frames.REST_ID]
+    assert rows["logs"].sum() == len(records)
+    assert len(rows) == 100 + len(rest)
+    assert set(rest["severity"]) == {"info", "error"}
+    assert rest["logs"].sum() == 155 - rows[rows["message_id"] != frames.REST_ID]["logs"].sum()
+    assert set(rest["message"]) == {frames.REST_MESSAGE}
+    assert (rows["message"] == "often").any()
+
+
+def test_five_minute_volumes_come_from_the_rollup(tmp_path: Path) -> None:
+    store(tmp_path, {7: [log("a", timestamp=at(10 + i / 60)) for i in range(10)]})
+    found = embedded(tmp_path).volumes([7], at(10), at(11))
+    assert list(found.columns) == ["team_id", "time_bucket", "service", "environment", "severity", "logs"]
+    assert found["logs"].tolist() == [5, 5]
+
+
+def test_teams_are_those_that_logged_since(tmp_path: Path) -> None:
+    store(tmp_path, {9: [log("a")], 7: [log("b", timestamp=at(20))]})
+    source = embedded(tmp_path)
+    assert source.teams(at(0)) == [7, 9]
+    assert source.teams(at(15)) == [7]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.binary(max_size=60) | st.text(max_size=60).map(lambda s: s.encode("utf-8", "replace")),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_the_store_masks_as_the_sampler_does(tmp_path_factory: pytest.TempPathFactory, bodies: list[bytes]) -> None:
+    root = store(tmp_path_factory.mktemp("store"), {7: [log(b) for b in bodies]})
+    rows = groups(root)
+    expected = pd.Series([mask(repair(b)) for b in bodies]).value_counts().to_dict()
+    assert dict(zip(rows["message"], rows["logs"], strict=True)) == expected
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_password() -> None:
+    source = connect("clickhouse://me:secret@127.0.0.1:9/posthog", QueryLimits(timeout_seconds=2))
+    with pytest.raises(LogSourceError, match=r"127\.0\.0\.1:9") as error:
+        source.teams(at(0))
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("dsn", ["mysql://host/db", "clickhouse://host/db?tabel=logs", ""])
+def test_a_wrong_dsn_is_refused(dsn: str) -> None:
+    with pytest.raises(LogSourceError, match="LIPSERVICE_LOGS_DSN"):
+        connect(dsn)
+
+
+def test_bounds_know_the_whole_hours_of_a_day() -> None:
+    assert Bounds(at(24)).hours(DAY) == 24
+    assert Bounds(at(23.99)).hours(DAY) == 23
+    assert Bounds(at(0.5)).hours(date(2020, 1, 1)) == 24

@@ -1,0 +1,45 @@
+"""The migrations make the tables that the code describes, also when several processes run them at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from lipservice_dagster.storage.database import Database, DatabaseError, head
+from lipservice_dagster.storage.tables import TEAM_DAY_TABLES, VERSION_TABLE, metadata
+
+
+def test_the_migrated_tables_are_those_of_the_code(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+        partitioned = set(connection.execute(sa.text("SELECT relname FROM pg_class WHERE relkind = 'p'")).scalars())
+    assert partitioned == set(TEAM_DAY_TABLES)
+
+
+def test_an_old_database_is_refused_with_the_way_out(database: Database) -> None:
+    database.require_current()
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '0000'"))
+    with pytest.raises(DatabaseError, match="lipservice db upgrade"):
+        database.require_current()
+
+
+def test_upgrades_at_once_take_turns(database: Database, dsn: str) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: Database(dsn).upgrade(), range(4))) == {head()}
+    database.require_current()
+
+
+def test_without_a_dsn_the_error_says_what_to_set() -> None:
+    with pytest.raises(DatabaseError, match="LIPSERVICE_POSTGRES_DSN"):
+        _ = Database(None).engine
