@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
@@ -107,28 +107,35 @@ def dev(port: int | None) -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, allow_dash=True, dir_okay=False))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @team_option
 @click.option("--service", help="Name of the service, for lines that do not say theirs.")
 @click.option("--day", type=DAY, help="Put all logs on this UTC day; the time of day in a line is kept.")
 @click.option("--environment", default="", help="Environment of the service, such as production.")
-@click.option("--rejects", type=click.File("wb"), help="Write the lines that could not be read to this file.")
+@click.option("--year", type=click.IntRange(1970, 2299), help="Year of times that name none. Default: this year.")
+@click.option("--rejects", type=click.Path(path_type=Path), help="Write the lines that could not be read to this file.")
 def ingest(
     files: tuple[Path, ...],
     team_id: int,
     service: str | None,
     day: date | None,
     environment: str,
-    rejects: BinaryIO | None,
+    year: int | None,
+    rejects: Path | None,
 ) -> None:
     """Read FILES (or standard input: none, or -) into the embedded log store, one log a line.
 
     A line is text or a JSON object. Timestamps and severities are found in the lines; --day puts lines without a date
     on a day. What cannot be read is counted and shown.
+
+    \b
+    lipservice ingest app.log --team 7 --service shop --day yesterday
+    kubectl logs deploy/shop --timestamps | lipservice ingest --team 7 --service shop
     """
     from lipservice_dagster.commands import ingest as command
 
-    sys.exit(command.run(_settings(), files, team_id, service, day, environment, rejects))
+    settings = _settings()
+    sys.exit(command.run(settings, files, team_id, service, day, environment, year, rejects))
 
 
 @cli.command()

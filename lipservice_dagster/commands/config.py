@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.settings import Settings, explain
 
 
 def run(settings: Settings) -> None:
     """Print each setting with value and source."""
-    table = Table("setting", "value", "source", "what it is", show_lines=False, header_style="bold")
+    table = Table(header_style="bold")
+    for name in ("setting", "value", "source", "what it is"):
+        table.add_column(name, overflow="fold")
     for row in explain(settings):
         source = row.source if row.source == "default" else f"[bold]{row.source}[/bold]"
-        table.add_row(row.variable, row.value, source, row.description)
-    Console().print(table)
+        table.add_row(row.variable, escape(row.value), source, escape(row.description))
+    standard_console().print(table)

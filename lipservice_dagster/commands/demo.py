@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lipservice_dagster.commands import findings
+from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.commands.policy import print_policy
 from lipservice_dagster.core.policy import parse
 from lipservice_dagster.local.demo import fill
@@ -29,7 +30,7 @@ def run(settings: Settings, *, teams: int, days: int, until: date, logs_per_day:
         settings = settings.model_copy(update={"first_day": first})
     names = {t: team_name(t) for t in team_ids(teams)} | settings.team_names
     settings = settings.model_copy(update={"team_names": names})
-    console = Console()
+    console = standard_console()
     console.print(f"The embedded stack lives in {settings.home}", highlight=False)
     with _progress(console) as progress:
         starting = progress.add_task("starting PostgreSQL", total=1)

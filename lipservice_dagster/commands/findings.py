@@ -15,9 +15,16 @@ from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import read
 
+_WIDTH = 120  # of lines that go to a file or a pipe
 _MOST_ANOMALIES = 12
 _MOST_PATTERNS = 8
 _COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or a fixed width where there is none."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_WIDTH)
 
 
 def print_day(console: Console, database: Database, settings: Settings, team_id: int, day: date) -> None:
@@ -33,7 +40,7 @@ def print_day(console: Console, database: Database, settings: Settings, team_id:
         f" [bold]{patterns['signature'].nunique():,}[/bold] patterns in {len(families):,} families"
     )
     if not patterns.empty:
-        console.print(_patterns(patterns, logs))
+        console.print(_patterns(patterns, logs, console.width - 36))
     _print_anomalies(console, database, at)
     _print_policies(console, database, settings, at)
 
@@ -44,13 +51,13 @@ def _problem(console: Console, database: Database, at: TeamDay) -> None:
         console.print(f"[bold red]This day keeps its old content:[/] {escape(entry.problem)}")
 
 
-def _patterns(patterns: pd.DataFrame, logs: int) -> Table:
+def _patterns(patterns: pd.DataFrame, logs: int, longest: int) -> Table:
     table = Table(header_style="bold", title="most frequent patterns", title_justify="left")
-    table.add_column("share", justify="right")
-    table.add_column("service")
-    table.add_column("pattern", overflow="ellipsis", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True, min_width=6)
+    table.add_column("service", max_width=22)
+    table.add_column("pattern")
     for row in patterns.sort_values(["logs", "template"], ascending=[False, True]).head(_MOST_PATTERNS).itertuples():
-        table.add_row(f"{row.logs / logs:.1%}", row.service or "(none)", line(row.template))
+        table.add_row(f"{row.logs / logs:.1%}", line(row.service, 22) or "(none)", line(row.template, longest))
     return table
 
 
@@ -89,6 +96,6 @@ def _print_policies(console: Console, database: Database, settings: Settings, at
 
 
 def line(text: str, longest: int = 120) -> str:
-    """A template on one line, cut, safe to print as markup."""
-    first = text.replace("\n", "⏎")
-    return escape(first if len(first) <= longest else first[: longest - 1] + "…")
+    """Text of others on one line: cut, without control characters, safe to print as markup."""
+    shown = "".join(c if c.isprintable() else "⏎" if c == "\n" else "·" for c in text)
+    return escape(shown if len(shown) <= longest else shown[: longest - 1] + "…")

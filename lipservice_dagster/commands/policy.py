@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.commands.findings import line
 from lipservice_dagster.core.policy import Policy, parse
 from lipservice_dagster.local import stack
@@ -86,9 +87,9 @@ def show(
 
 def print_policy(policy: Policy, version: str, state: str, console: Console | None = None) -> None:
     """A policy for people: its effect, its reasons, its largest patterns."""
-    console = console or Console()
-    name = policy.service or "(no service name)"
-    environment = f" in {policy.environment}" if policy.environment else ""
+    console = console or standard_console()
+    name = line(policy.service) or "(no service name)"
+    environment = f" in {line(policy.environment)}" if policy.environment else ""
     expected = policy.expected
     kept = expected.kept_bytes / expected.bytes if expected.bytes else 1.0
     console.print(f"\n[bold]{name}{environment}[/bold], {policy.day}, version {version} ({state})")
@@ -113,6 +114,13 @@ def _table(rows: list[releases.Release], title: str) -> None:
         at = f"{row.released_at:%Y-%m-%d %H:%M:%S}" if row.released_at else ""
         state = f"[bold green]{row.state}[/]" if row.state == releases.LIVE else row.state
         table.add_row(
-            row.service or "(none)", row.environment, state, str(row.day), row.version, row.actor, row.reason, at
+            line(row.service) or "(none)",
+            line(row.environment),
+            state,
+            str(row.day),
+            row.version[:8],
+            line(row.actor),
+            line(row.reason),
+            at,
         )
-    Console().print(table)
+    standard_console().print(table)

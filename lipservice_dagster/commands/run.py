@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from datetime import date
 
-from rich.console import Console
-
 from lipservice_dagster.commands import findings
+from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.local.in_process import graph
 from lipservice_dagster.settings import Settings
 
 
 def run(settings: Settings, team_id: int, first: date, last: date) -> None:
     """Materialise the days in one run and print what the last of them holds."""
-    console = Console()
+    console = standard_console()
     with graph(settings) as found:
         with console.status(f"{settings.team_name(team_id)}: {first} to {last} through the graph …"):
             run_id = found.run(team_id, first, last)

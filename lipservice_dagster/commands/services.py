@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from rich.console import Console
 from rich.table import Table
 
+from lipservice_dagster.commands.findings import console as standard_console
+from lipservice_dagster.commands.findings import line
 from lipservice_dagster.local import stack
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage.services import volumes
@@ -20,7 +21,7 @@ def run(settings: Settings, team_id: int, first: date | None, last: date) -> Non
     first = first or last - timedelta(days=6)
     with stack.database(settings) as database:
         rows = volumes(database, team_id, first, last)
-    console = Console()
+    console = standard_console()
     if rows.empty:
         console.print(
             f"{settings.team_name(team_id)} has no services yet: take a day through the graph first,"
@@ -36,8 +37,8 @@ def run(settings: Settings, team_id: int, first: date | None, last: date) -> Non
     table.add_column("last day")
     for row in rows.itertuples(index=False):
         table.add_row(
-            row.service or "(none)",
-            row.environment,
+            line(row.service) or "(none)",
+            line(row.environment),
             f"{row.days}",
             f"{row.logs:,}",
             f"{row.bytes / 1e6:,.1f}",

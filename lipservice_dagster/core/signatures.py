@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from lipservice_sampler.text import signature
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.templates import mine
+from lipservice_sampler.text import signature
 
 _KEY = ["team_id", "day", "service", "environment", "signature"]
 

@@ -64,7 +64,7 @@ def next_release(row: object, current: releases.Release | None) -> releases.Rele
             releases.SHADOW,
             json.loads(to_json(policy)),
             ACTOR,
-            "first day of the service: everything is kept until there is history",
+            "first day: keep all",
         )
     if current.day >= day or current.state == releases.LIVE:
         return None
@@ -77,7 +77,7 @@ def next_release(row: object, current: releases.Release | None) -> releases.Rele
         releases.SHADOW,
         json.loads(row.document),  # type: ignore[attr-defined]
         ACTOR,
-        f"policy of {day}, in shadow until it is released",
+        f"policy of {day}",
     )
 
 

@@ -6,6 +6,7 @@ Where LIPSERVICE_POSTGRES_DSN names a server, that one is used and none is start
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -80,7 +81,7 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
     Raises StackError where the port is taken or Dagster does not come up; nothing stays behind.
     """
     _require_free(port)
-    with dagster_home(settings), _terminable():
+    with _only_one(settings.home), dagster_home(settings), _terminable():
         command = [sys.executable, "-m", "dagster", "dev", "-m", "lipservice_dagster.definitions"]
         child = subprocess.Popen(
             [*command, "--host", HOST, "--port", str(port)],
@@ -98,6 +99,21 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
             return 0
         finally:
             _end_group(child)
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Two Dagster daemons over one storage would both drive it."""
+    _require_room(home)
+    with (home / "dev.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(
+                f"`lipservice dev` is already running over {home}: use it, end it, or set LIPSERVICE_HOME to another"
+                " folder"
+            ) from error
+        yield
 
 
 def _require_free(port: int) -> None:

@@ -1,0 +1,126 @@
+"""What one report reads: a day's series with their expectation, and what counts as an anomaly.
+
+What belongs here: the input of the tests, gathered once. The tests themselves stand in `anomalies_findings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from lipservice_dagster.core import anomalies_statistics as statistics
+from lipservice_dagster.core.anomalies_expectation import Expectation, expect, history
+from lipservice_dagster.core.series import Series
+
+_KINDS = {"service": 0, "severity": 1, "pattern": 2}
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """What counts as an anomaly.
+
+    ``level``: share of false alarms a report may have. ``ratio``: least effect (a drop: at most 1/ratio).
+    ``least_logs``: least difference from what was expected, in weighted logs; ``least_new``: least logs of a new
+    pattern. ``min_days``: days of history below which nothing is judged. ``regular``: share of a pattern's days that
+    must have had logs for its silence to be an anomaly.
+    """
+
+    level: float = 0.01
+    ratio: float = 2.0
+    least_logs: float = 20.0
+    least_new: float = 10.0
+    min_days: int = 3
+    regular: float = 0.8
+
+
+def history_days(series: Series) -> int:
+    """Days of the window on which the team logged anything."""
+    if not len(series.keys) or not series.days:
+        return 0
+    return int((np.nan_to_num(series.window).sum(axis=(0, 2)) > 0).sum())
+
+
+def is_learning(series: Series, settings: DetectorSettings | None = None) -> bool:
+    """Whether there is too little history to judge the day; no detector then finds anything."""
+    return history_days(series) < (settings or DetectorSettings()).min_days
+
+
+def parents(series: Series) -> np.ndarray:
+    """(S,): the series of the whole service of each series; itself where there is none."""
+    keys = series.keys
+    pairs = list(zip(keys["service"].tolist(), keys["environment"].tolist(), strict=True))
+    scopes = keys["scope"].tolist()
+    service = {pair: i for i, (pair, scope) in enumerate(zip(pairs, scopes, strict=True)) if scope == "service"}
+    return np.array([service.get(pair, i) for i, pair in enumerate(pairs)], dtype=np.int64)
+
+
+def tested_series(series: Series, parent: np.ndarray, settings: DetectorSettings, hours: int) -> np.ndarray:
+    """(S,): series that are judged: enough history of their own, or of their service if they are new."""
+    days = history(series.window, parent).sum(axis=1)
+    seen = np.nan_to_num(series.window).sum(axis=(1, 2)) > 0
+    new = ~seen & (series.today[:, :hours].sum(axis=1) > 0)
+    # A service that is new as a whole has no history to judge it by; what tells is that the team has.
+    own_service = parent == np.arange(len(parent))
+    tested: np.ndarray = (seen & (days >= settings.min_days)) | (
+        new & (own_service | ((days[parent] >= settings.min_days) & seen[parent]))
+    )
+    return tested
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the tests of one report read; S series, R runs."""
+
+    series: Series
+    settings: DetectorSettings
+    hours: int
+    parent: np.ndarray
+    scope: np.ndarray
+    subject: np.ndarray
+    tested: np.ndarray
+    seen: np.ndarray  # had logs in the window
+    expectation: Expectation
+    log_weight: np.ndarray
+    error_share: np.ndarray
+    spans: list[tuple[int, int, int]]
+    today: np.ndarray  # (S, hours)
+    mean: np.ndarray  # (S, hours)
+
+    @classmethod
+    def read(cls, series: Series, day: date, hours: int, settings: DetectorSettings) -> Report:
+        """The report of ``day`` with its first ``hours`` hours, everything the tests need worked out."""
+        parent = parents(series)
+        scope = series.keys["scope"].to_numpy(dtype=object)
+        kind = np.array([_KINDS[s] for s in scope])
+        expectation = expect(series.window, series.days, day, parent, kind, series.window_weight)
+        shares = series.error_share if series.error_share is not None else np.zeros(len(scope))
+        return cls(
+            series=series,
+            settings=settings,
+            hours=hours,
+            parent=parent,
+            scope=scope,
+            subject=series.keys["subject"].to_numpy(dtype=object),
+            tested=tested_series(series, parent, settings, hours),
+            seen=np.nan_to_num(series.window).sum(axis=(1, 2)) > 0,
+            expectation=expectation,
+            log_weight=_log_weight(series, parent, expectation),
+            error_share=shares,
+            spans=statistics.runs(hours),
+            today=series.today[:, :hours],
+            mean=expectation.mean[:, :hours],
+        )
+
+
+def _log_weight(series: Series, parent: np.ndarray, expectation: Expectation) -> np.ndarray:
+    """What one stored log stands for, today or in the window, whichever is more: what sampling hides must not alarm.
+
+    Of a series without a log today it is not known; it was sampled as its service is at least.
+    """
+    if series.today_weight is None:
+        return expectation.log_weight
+    service = np.nan_to_num(series.today_weight, nan=1.0)[parent]
+    own = np.where(np.isnan(series.today_weight), service, series.today_weight)
+    return np.maximum(np.maximum(own, expectation.log_weight), 1.0)

@@ -1,0 +1,318 @@
+"""The policy document of a service and environment: at which rate each of its patterns is kept, and why.
+
+What belongs here: the document's schema, its bounds, its canonical JSON, its version and what differs between two. How
+rates are found is `core.make_policy`; how the document decides over a log is `lipservice_sampler.decision`, which reads
+the same JSON as a plain mapping.
+
+A version names what a policy *does*: `version` hashes the scope (team, service, environment), the masks and every rate,
+and nothing else. The day it was made for, worth, reasons and the expected effect are left out, so two days whose rates
+agree have the same version: releasing the second changes nothing at the edge, clients need not fetch it, and
+``diff(a, b)`` is empty exactly when the versions agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    computed_field,
+    model_validator,
+)
+
+from lipservice_dagster.core.frames import ERROR_SEVERITIES, SEVERITIES
+from lipservice_dagster.core.judgements import Category
+from lipservice_sampler.masks import MASK_VERSION
+
+SCHEMA_VERSION = 1
+"""Raised when a document of before can no longer be read."""
+
+RATE_DIGITS = 4
+"""Significant digits of a rate: more than counting needs, few enough that the text of a number is stable."""
+
+
+def round_rate(rate: float) -> float:
+    """The rate to `RATE_DIGITS` significant digits."""
+    return float(f"{rate:.{RATE_DIGITS}g}")
+
+
+Rate = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), AfterValidator(round_rate)]
+"""A probability to keep. Never 0: what is dropped whole looks like silence, and no weight repairs its counts."""
+
+Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda amount: round(amount, 3))]
+"""Logs or bytes of a day, before sampling or expected after it."""
+
+Severity = Literal["trace", "debug", "info", "warn", "error", "fatal"]
+
+
+class PolicyError(ValueError):
+    """A document is not a valid policy; the message names the policy and each field that is wrong."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PatternRate(_Part):
+    """The rate of one pattern."""
+
+    signature: str = Field(min_length=1, description="Hash of service and template.")
+    template: str = Field(description="Text of the pattern; variables are <*>.")
+    rate: Rate = Field(description="Probability to keep a log of this pattern.")
+    worth: float = Field(
+        default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="What it was judged to be worth."
+    )
+    reason: str = Field(default="", description="Why this rate.")
+    category: Category = Field(
+        default="other",
+        validation_alias=AliasChoices("class", "category"),
+        serialization_alias="class",
+        description="What kind of log it is.",
+    )
+
+
+def _by_signature(entries: tuple[PatternRate, ...]) -> tuple[PatternRate, ...]:
+    return tuple(sorted(entries, key=lambda entry: entry.signature))
+
+
+class Unknown(_Part):
+    """What happens to logs of patterns the policy does not list."""
+
+    first_per_hour: int = Field(default=0, ge=0, description="This many logs of each such pattern are kept an hour.")
+    then: Literal["severity"] = Field(default="severity", description="After them, the rate of the severity applies.")
+
+
+class Floors(_Part):
+    """What rates were not allowed to fall below."""
+
+    min_rate: float = Field(default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="The least rate of all.")
+    per_hour: float = Field(
+        default=0.0, ge=0.0, allow_inf_nan=False, description="Kept logs of a pattern in an active hour, on average."
+    )
+
+
+class SeverityEffect(_Part):
+    """The expected effect on one severity."""
+
+    logs: Amount
+    kept_logs: Amount
+
+
+class Expected(_Part):
+    """What the policy would have kept of the day it was made from (volumes before sampling, weighted)."""
+
+    logs: Amount = 0.0
+    bytes: Amount = 0.0
+    kept_logs: Amount = 0.0
+    kept_bytes: Amount = 0.0
+    share: float = Field(default=1.0, ge=0.0, le=1.0, description="Kept bytes of all bytes; 1 of an empty day.")
+    budget_bytes: Amount | None = Field(default=None, description="Bytes a day that were asked for; none: no budget.")
+    budget_in_force: Amount | None = Field(
+        default=None, description="The budget, or what floors and patterns kept whole need where that is more."
+    )
+    severities: dict[Severity, SeverityEffect] = Field(default_factory=dict)
+
+
+class Policy(_Part):
+    """A policy of a service and environment, made from one day."""
+
+    schema_version: Literal[1] = 1
+    mask_version: int = Field(default=MASK_VERSION, ge=1, description="Masks the signatures were made with.")
+    team_id: int = Field(ge=0)
+    service: str
+    environment: str
+    day: date = Field(description="The UTC day it was made from.")
+    global_rate: Rate = Field(description="Rate where nothing else applies.")
+    severity_rates: dict[Severity, Rate] = Field(description="Rate of a severity, for patterns not listed.")
+    pattern_rates: Annotated[tuple[PatternRate, ...], AfterValidator(_by_signature)] = Field(
+        default=(), description="Sorted by signature."
+    )
+    unknown: Unknown = Unknown()
+    floors: Floors = Floors()
+    reasoning: str = ""
+    generated_by: Literal["rules", "llm", "keep-all"]
+    llm_model: str | None = None
+    expected: Expected = Expected()
+
+    @computed_field(description="Content hash of what the policy does.")  # type: ignore[prop-decorator]
+    @property
+    def version(self) -> str:
+        """See `version`."""
+        return version(self)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_named(cls, data: Any, handler: ModelWrapValidatorHandler[Policy]) -> Policy:
+        """A document that carries a version must be the one it names."""
+        if not isinstance(data, Mapping) or "version" not in data:
+            return handler(data)
+        policy = handler({key: value for key, value in data.items() if key != "version"})
+        if data["version"] != policy.version:
+            raise ValueError(
+                f"the document says version {data['version']!r}, but its content is {policy.version!r}: it was changed "
+                "after it was made, or cut; fetch it again, or drop `version` to name it anew"
+            )
+        return policy
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Policy:
+        for severity in ERROR_SEVERITIES:
+            rate = self.severity_rates.get(severity)  # type: ignore[call-overload]
+            if rate != 1.0:
+                found = "missing" if rate is None else rate
+                raise ValueError(f"severity_rates.{severity} is {found}: errors are kept whole, set it to 1.0")
+        if (self.generated_by == "llm") != (self.llm_model is not None):
+            raise ValueError(
+                f"generated_by is {self.generated_by!r} and llm_model {self.llm_model!r}: name the model where one "
+                "generated the policy, and only there"
+            )
+        least = round_rate(self.floors.min_rate)
+        named = {"global_rate": self.global_rate}
+        named |= {f"severity_rates.{severity}": rate for severity, rate in self.severity_rates.items()}
+        named |= {f"pattern_rates[{entry.signature}].rate": entry.rate for entry in self.pattern_rates}
+        for name, rate in named.items():
+            if rate < least:
+                raise ValueError(f"{name} is {rate}, below floors.min_rate {least}: raise the rate or lower the floor")
+        listed = Counter(entry.signature for entry in self.pattern_rates)
+        if len(listed) != len(self.pattern_rates):
+            twice = ", ".join(sorted(signature for signature, times in listed.items() if times > 1))
+            raise ValueError(f"pattern_rates lists {twice} more than once: give each signature one rate")
+        return self
+
+
+def document(policy: Policy) -> dict[str, Any]:
+    """The policy as plain JSON values, `version` included: what `lipservice_sampler.decision` reads."""
+    return policy.model_dump(mode="json", by_alias=True)
+
+
+def to_json(policy: Policy) -> str:
+    """The canonical text of the document: sorted keys, no white space, rounded rates; equal policies, equal text."""
+    return _canonical(document(policy))
+
+
+def parse(text: str | bytes | Mapping[str, Any]) -> Policy:
+    """The policy of a document, as JSON text or plain mapping.
+
+    Raises:
+        PolicyError: the document is not valid; says which policy, which fields, and why.
+    """
+    try:
+        if isinstance(text, (str, bytes)):
+            return Policy.model_validate_json(text)
+        return Policy.model_validate(text)
+    except ValidationError as error:
+        raise PolicyError(_explain(text, error)) from error
+
+
+def version(policy: Policy) -> str:
+    """16 hex digits that name what the policy does: SHA-256 of the canonical JSON of scope, masks and rates."""
+    does = {
+        "schema_version": policy.schema_version,
+        "mask_version": policy.mask_version,
+        "scope": [policy.team_id, policy.service, policy.environment],
+        "global_rate": policy.global_rate,
+        "severity_rates": dict(policy.severity_rates),
+        "pattern_rates": [[entry.signature, entry.template, entry.rate] for entry in policy.pattern_rates],
+        "unknown": policy.unknown.model_dump(mode="json"),
+    }
+    return hashlib.sha256(_canonical(does).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def keep_all(team_id: int, service: str, environment: str, day: date) -> Policy:
+    """The policy that keeps everything, for a service without history to judge by."""
+    return Policy(
+        team_id=team_id,
+        service=service,
+        environment=environment,
+        day=day,
+        global_rate=1.0,
+        severity_rates=dict.fromkeys(SEVERITIES, 1.0),  # type: ignore[arg-type]
+        reasoning="Everything is kept: there is no history yet to make rates from.",
+        generated_by="keep-all",
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of the document as `to_json` writes it."""
+    return Policy.model_json_schema(mode="serialization")
+
+
+def diff(a: Policy, b: Policy) -> list[str]:
+    """What changes from `a` to `b`, a sentence a line, the largest changes of pattern rates first.
+
+    Speaks of what the policies do; empty exactly when their versions agree.
+    """
+    lines = [
+        f"{name}: {before!r} → {after!r}"
+        for name, before, after in (
+            ("team", a.team_id, b.team_id),
+            ("service", a.service, b.service),
+            ("environment", a.environment, b.environment),
+            ("schema version", a.schema_version, b.schema_version),
+            ("mask version", a.mask_version, b.mask_version),
+        )
+        if before != after
+    ]
+    if a.global_rate != b.global_rate:
+        lines.append(f"everything else: {_change(a.global_rate, b.global_rate)}")
+    for severity in SEVERITIES:
+        before, after = a.severity_rates.get(severity), b.severity_rates.get(severity)  # type: ignore[call-overload]
+        if before != after:
+            lines.append(f"severity {severity}: {_change(before, after)}")
+    if a.unknown != b.unknown:
+        lines.append(
+            f"unknown patterns: first {a.unknown.first_per_hour} → {b.unknown.first_per_hour} logs an hour kept, "
+            f"then the rate of the {b.unknown.then}"
+        )
+    old = {entry.signature: entry for entry in a.pattern_rates}
+    new = {entry.signature: entry for entry in b.pattern_rates}
+    changes = []
+    for signature in sorted(old.keys() | new.keys()):
+        before, after = old.get(signature), new.get(signature)
+        if before is None or after is None or (before.template, before.rate) != (after.template, after.rate):
+            rates = (before.rate if before else None, after.rate if after else None)
+            template = (after or before).template  # type: ignore[union-attr]
+            size = rates[1] / rates[0] if rates[0] and rates[1] else 1.0
+            changes.append((-max(size, 1 / size), signature, f"pattern {signature} “{template}”: {_change(*rates)}"))
+    return lines + [line for _, _, line in sorted(changes)]
+
+
+def _change(before: float | None, after: float | None) -> str:
+    if before is None:
+        return f"kept at {after:g}, not listed before"
+    if after is None:
+        return f"no longer listed (was {before:g})"
+    if before == after:
+        return f"another text, still {after:g}"
+    times = max(after / before, before / after)
+    return f"{before:g} → {after:g} ({times:.3g} times as {'many' if after > before else 'few'} kept)"
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _explain(text: str | bytes | Mapping[str, Any], error: ValidationError) -> str:
+    name = "policy"
+    if isinstance(text, Mapping):
+        name += " of team {}, service {!r}, environment {!r}".format(
+            *(text.get(key, "?") for key in ("team_id", "service", "environment"))
+        )
+    lines = [f"{name} is not valid:"]
+    for problem in error.errors(include_url=False, include_context=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "document"
+        got = problem["input"]
+        shown = f" (got {got!r})" if isinstance(got, (str, int, float, type(None))) and problem["loc"] else ""
+        lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+    return "\n".join(lines)

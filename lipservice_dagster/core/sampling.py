@@ -1,0 +1,146 @@
+r"""The optimiser: worth and a budget in, rates out.
+
+Each log of pattern i is kept on its own with probability p_i (Poisson sampling) and carries the weight 1/p_i. With n_i
+logs in the day, the Horvitz–Thompson estimate of their count, Σ 1/p_i over those kept, has
+
+    variance  n_i (1 - p_i) / p_i,   relative variance  (1/p_i - 1) / n_i.
+
+(Cochran, Sampling Techniques, chs. 5 and 9A; Horvitz and Thompson 1952.) With w_i the worth of pattern i, b_i its bytes
+in the day (n_i times its bytes a log c_i), f_i its floor and B the budget, the rates
+
+    minimise  Σ w_i (1/p_i - 1) / n_i   subject to   Σ b_i p_i ≤ B,  f_i ≤ p_i ≤ 1.
+
+Setting the derivative of the Lagrangian to zero, -w_i / (n_i p_i²) + λ b_i = 0, gives
+
+    p_i = μ g_i,   g_i = sqrt(w_i / (n_i b_i)) = sqrt(w_i / c_i) / n_i,   μ = 1/sqrt(λ),
+
+so that without bounds a pattern has p_i n_i ∝ sqrt(w_i / c_i) logs kept, however many it wrote: Neyman's allocation for
+counts, where what repeats most is thinned most. The problem is convex and separable, so with bounds (Karush, Kuhn,
+Tucker) p_i = clip(μ g_i, f_i, 1) for one multiplier μ, whose Σ b_i p_i rises with μ: the one that spends B is found by
+bisection over the points where a pattern meets a bound, and between two of them by solving a line, so exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates in the order of the input, and what they keep.
+
+    ``budget_in_force`` is the budget, or what floors and pinned patterns need where that is more; ``shortfall`` is by
+    how much (0 where the budget suffices). ``multiplier`` is μ, infinite where the budget keeps all.
+    """
+
+    rates: NDArray[np.float64]
+    budget_bytes: float
+    budget_in_force: float
+    kept_bytes: float
+    kept_logs: float
+    multiplier: float
+
+    @property
+    def shortfall(self) -> float:
+        """Bytes by which the least the rates may be exceeds the budget."""
+        return self.budget_in_force - self.budget_bytes
+
+
+def optimise(
+    logs: ArrayLike,
+    bytes: ArrayLike,  # noqa: A002 - the field's term, as in the frames
+    worth: ArrayLike,
+    floor: ArrayLike,
+    pinned: ArrayLike,
+    budget_bytes: float,
+) -> Rates:
+    """The rates that estimate the counts best for the budget; the module's text derives them.
+
+    Args:
+        logs: (n,) logs of each pattern in the day, before sampling.
+        bytes: (n,) their bytes in all.
+        worth: (n,) from 0 up; only the proportions matter. What is worth nothing stays at its floor.
+        floor: (n,) least rates, from 0 to 1.
+        pinned: (n,) booleans; true is kept whole.
+        budget_bytes: expected bytes to keep at most, of all patterns with those pinned.
+
+    Patterns without logs or bytes cost nothing and get rate 1.
+
+    Raises:
+        ValueError: arrays of different length, or a value out of bounds; names the argument and the first row.
+    """
+    n = _column("logs", logs)
+    b = _column("bytes", bytes, len(n))
+    w = _column("worth", worth, len(n))
+    low = _column("floor", floor, len(n), most=1.0)
+    whole = np.asarray(pinned, dtype=bool)
+    if whole.shape != n.shape:
+        raise ValueError(f"pinned has shape {whole.shape}, logs {n.shape}: give one value a pattern")
+    if not (np.isfinite(budget_bytes) and budget_bytes >= 0):
+        raise ValueError(f"budget_bytes is {budget_bytes}: give a finite number of bytes, 0 or more")
+
+    free = (n > 0) & (b > 0)
+    low = np.where(whole | ~free, 1.0, low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(free, np.sqrt(w) / np.sqrt(n) / np.sqrt(b), 0.0)
+
+    def rates_at(multiplier: float) -> NDArray[np.float64]:
+        return np.clip(multiplier * gain, low, 1.0)
+
+    need = float(b @ low)
+    if need >= budget_bytes:
+        rates, multiplier, in_force = low, 0.0, need
+    else:
+        multiplier, in_force = _multiplier(gain, low, b, budget_bytes), float(budget_bytes)
+        rates = np.where(gain > 0, 1.0, low) if np.isinf(multiplier) else rates_at(multiplier)
+    return Rates(
+        rates=rates,
+        budget_bytes=float(budget_bytes),
+        budget_in_force=in_force,
+        kept_bytes=float(b @ rates),
+        kept_logs=float(n @ rates),
+        multiplier=multiplier,
+    )
+
+
+def _multiplier(gain: NDArray[np.float64], low: NDArray[np.float64], b: NDArray[np.float64], budget: float) -> float:
+    """The μ whose rates spend the budget, which is more than the floors need; infinite where all can be kept."""
+    moves = (gain > 0) & (low < 1.0)
+    g, f, cost = gain[moves], low[moves], b[moves]
+    left = budget - float(b[~moves] @ low[~moves])
+    if float(cost.sum()) <= left:
+        return float("inf")
+    # Bisect over the bends: at each μ in `bends` some pattern leaves its floor or reaches 1.
+    bends = np.unique(np.concatenate([f / g, 1.0 / g]))
+    below, above = 0, len(bends) - 1
+    while above - below > 1:
+        middle = (below + above) // 2
+        if float(cost @ np.clip(bends[middle] * g, f, 1.0)) <= left:
+            below = middle
+        else:
+            above = middle
+    # Between two bends each pattern is at its floor, at 1, or on its line through zero.
+    inside = (bends[below] + bends[above]) / 2
+    sloped = (inside * g > f) & (inside * g < 1.0)
+    flat = np.where(inside * g >= 1.0, 1.0, f)
+    slope = float(cost[sloped] @ g[sloped])
+    if slope == 0.0:
+        return float(bends[below])
+    solved = (left - float(cost[~sloped] @ flat[~sloped])) / slope
+    return float(np.clip(solved, bends[below], bends[above]))
+
+
+def _column(name: str, values: ArrayLike, length: int | None = None, most: float = np.inf) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        expected = "one dimension" if length is None else f"shape ({length},), as logs"
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
+    wrong = ~(np.isfinite(array) & (array >= 0) & (array <= most))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        bounds = "0 or more" if np.isinf(most) else f"from 0 to {most:g}"
+        raise ValueError(f"{name}[{row}] is {array[row]}: give finite numbers, {bounds}")
+    return array

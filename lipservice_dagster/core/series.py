@@ -1,0 +1,258 @@
+"""Counts over time out of raw rows: a day and the window before it as series by hour.
+
+What belongs here: which row counts towards which series, and how a message of an earlier day finds its pattern of
+today. What a series says is read in `lipservice_dagster.core.anomalies`.
+
+Days are never joined on signatures (a template changes as evidence grows): a message of the window belongs to today's
+signature if the same masked message does, else to the template of today that matches it. What no template of today
+matches was in the window and is not today; such messages are mined by themselves, so that one pattern that fell silent
+is one series and not one for each of its messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from lipservice_dagster.core.frames import ERROR_SEVERITIES, HOURS, REST_ID, hours_matrix
+from lipservice_sampler.text import signature as signature_of
+
+KEYS = ("service", "environment", "scope", "subject", "template")
+"""Columns of `Series.keys`."""
+
+SEVERITY_CLASSES = dict.fromkeys(ERROR_SEVERITIES, "error") | {"warn": "warn"}
+"""Subject of the ``severity`` scope by severity; the other severities have no series of their own."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """S count series over today and D earlier days; counts are weighted logs.
+
+    ``keys``: one row a series (columns `KEYS`), sorted, index 0 … S-1. ``scope`` is ``service`` (all logs of a service
+    and environment, subject ''), ``severity`` (subject ``error``, which is error and fatal, or ``warn``) or ``pattern``
+    (subject is the signature). Rest-rows count in their service and severity; they are no pattern.
+
+    ``days``: the D calendar days of the window's axis in order, none left out. ``today``: (S, 24). ``window``:
+    (S, D, 24); NaN on days that were not materialised, 0 where a materialised day has no logs.
+
+    ``today_weight`` (S,) and ``window_weight`` (S, D): what one stored log of the series stands for (Σw²/Σw over its
+    logs; 1 where nothing was sampled away), NaN where it has none. ``error_share`` (S,): the share of its logs, today
+    or else in the window, that are error or fatal. Without these three, logs count as unsampled and as no errors.
+    """
+
+    keys: pd.DataFrame
+    days: tuple[date, ...]
+    today: np.ndarray
+    window: np.ndarray
+    today_weight: np.ndarray | None = None
+    window_weight: np.ndarray | None = None
+    error_share: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.keys), len(self.days), HOURS)
+        if self.today.shape != (shape[0], HOURS) or self.window.shape != shape:
+            raise ValueError(
+                f"series of {shape[0]} keys and {shape[1]} days need today {(shape[0], HOURS)} and window {shape}, "
+                f"got {self.today.shape} and {self.window.shape}"
+            )
+
+
+def build_series(
+    today: pd.DataFrame,
+    window: pd.DataFrame,
+    days: Sequence[date],
+    members: pd.DataFrame,
+    signatures: pd.DataFrame,
+    match: Callable[[str, list[str]], list[str | None]],
+    mine: Callable[[str, list[str]], list[str]] | None = None,
+) -> Series:
+    """The count series of one team: services, severities and patterns, over today and the window.
+
+    ``today`` and ``window``: `frames.RAW_LOGS` rows of the day and of earlier days. ``days``: the days of the window
+    that are materialised; those between them that are not become NaN. ``members`` and ``signatures``: today's
+    (`frames.SIGNATURE_MEMBERS`, `frames.SIGNATURES`).
+
+    ``match(service, messages)`` gives today's template of each message or ``None``; it is asked once for each distinct
+    message of the window that is not among today's members. ``mine(service, messages)`` gives a template for each
+    message that matched none; without it each such message is its own pattern.
+
+    The order of rows changes nothing. Raises ``ValueError`` for rows of the window on a day that is not in ``days``,
+    for a message of today without a signature, and for a ``match`` or ``mine`` that answers in another number than
+    asked.
+    """
+    axis = _calendar(days)
+    at = {day: i for i, day in enumerate(axis)}
+    known = set(days)
+    strays = sorted({str(day) for day in window["day"].unique() if day not in known}) if len(window) else []
+    if strays:
+        raise ValueError(f"the window has rows of days that are not materialised: {', '.join(strays[:5])}")
+    order = ["day", "service", "environment", "severity", "message_id"]
+    today = today.sort_values(order[1:], kind="stable").reset_index(drop=True)
+    window = window.sort_values(order, kind="stable").reset_index(drop=True)
+
+    signature_by_message, templates = _known(members, signatures)
+    today_signature = _look_up(today, signature_by_message)
+    nameless = today_signature.isna().to_numpy() & (today["message_id"] != REST_ID).to_numpy()
+    if nameless.any():
+        row = today[nameless].iloc[0]
+        raise ValueError(
+            f"message {row['message_id']} of service {row['service']!r} is in today's raw logs but in no signature: "
+            "make the signatures of this day again"
+        )
+    _assign(window, signature_by_message, templates, match, mine)
+    window_signature = _look_up(window, signature_by_message)
+
+    codes, keys = _factorise(today, today_signature, window, window_signature)
+    n, n_today, n_window = len(keys), len(today), len(window)
+    today_hours, window_hours = hours_matrix(today), hours_matrix(window)
+    day_index = np.array([at[day] for day in window["day"].tolist()], dtype=np.int64)
+    weights_today, weights_window = _stands_for(today), _stands_for(window)
+    counts = np.zeros((n, HOURS))
+    history = np.zeros((n, len(axis), HOURS))
+    sums_today = np.zeros((n, 3))
+    sums_window = np.zeros((n, len(axis), 3))
+    for code in codes:
+        counts += _sum_by(code[:n_today], today_hours, n)
+        sums_today += _sum_by(code[:n_today], weights_today, n)
+        if n_window:
+            cell = np.where(code[n_today:] < 0, -1, code[n_today:] * len(axis) + day_index)
+            history += _sum_by(cell, window_hours, n * len(axis)).reshape(history.shape)
+            sums_window += _sum_by(cell, weights_window, n * len(axis)).reshape(sums_window.shape)
+    history[:, [i for i, day in enumerate(axis) if day not in known]] = np.nan
+
+    keys["template"] = [
+        templates.get(subject, "") if scope == "pattern" else ""
+        for scope, subject in zip(keys["scope"], keys["subject"], strict=True)
+    ]
+    errors = np.where(sums_today[:, 0] > 0, sums_today[:, 2], sums_window[:, :, 2].sum(axis=1))
+    total = np.where(sums_today[:, 0] > 0, sums_today[:, 0], sums_window[:, :, 0].sum(axis=1))
+    return Series(
+        keys=keys[list(KEYS)],
+        days=axis,
+        today=counts,
+        window=history,
+        today_weight=_ratio(sums_today[:, 1], sums_today[:, 0]),
+        window_weight=_ratio(sums_window[:, :, 1], sums_window[:, :, 0]),
+        error_share=np.nan_to_num(_ratio(errors, total)),
+    )
+
+
+def _calendar(days: Sequence[date]) -> tuple[date, ...]:
+    if not days:
+        return ()
+    first, last = min(days), max(days)
+    return tuple(first + timedelta(days=i) for i in range((last - first).days + 1))
+
+
+def _known(members: pd.DataFrame, signatures: pd.DataFrame) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
+    by_message = dict(
+        zip(
+            zip(members["service"].tolist(), members["message_id"].tolist(), strict=True),
+            members["signature"].tolist(),
+            strict=True,
+        )
+    )
+    return by_message, dict(zip(signatures["signature"].tolist(), signatures["template"].tolist(), strict=True))
+
+
+def _look_up(rows: pd.DataFrame, signature_by_message: dict[tuple[str, str], str]) -> pd.Series:
+    pairs = zip(rows["service"].tolist(), rows["message_id"].tolist(), strict=True)
+    return pd.Series([None if pair[1] == REST_ID else signature_by_message.get(pair) for pair in pairs], dtype=object)
+
+
+def _assign(
+    window: pd.DataFrame,
+    signature_by_message: dict[tuple[str, str], str],
+    templates: dict[str, str],
+    match: Callable[[str, list[str]], list[str | None]],
+    mine: Callable[[str, list[str]], list[str]] | None,
+) -> None:
+    """Adds the window's messages to both maps."""
+    for service, ids, messages in _unassigned(window, signature_by_message):
+        matched = match(service, messages)
+        _same_length("match", service, messages, matched)
+        rest = [message for message, template in zip(messages, matched, strict=True) if template is None]
+        mined = mine(service, rest) if mine is not None and rest else rest
+        _same_length("mine", service, rest, mined)
+        from_rest = iter(mined)
+        for message_id, template in zip(ids, matched, strict=True):
+            text = next(from_rest) if template is None else template
+            name = signature_of(service, text)
+            signature_by_message[service, message_id] = name
+            templates.setdefault(name, text)
+
+
+def _unassigned(
+    window: pd.DataFrame, signature_by_message: dict[tuple[str, str], str]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """(service, message ids, messages) of distinct messages without a signature, in a fixed order."""
+    distinct: dict[str, dict[str, str]] = {}
+    columns = (window[c].tolist() for c in ("service", "message_id", "message"))
+    for service, message_id, message in zip(*columns, strict=True):
+        if message_id != REST_ID and (service, message_id) not in signature_by_message:
+            distinct.setdefault(service, {})[message_id] = message
+    for service in sorted(distinct):
+        ids = sorted(distinct[service])
+        yield service, ids, [distinct[service][i] for i in ids]
+
+
+def _same_length(name: str, service: str, asked: Sequence[object], answered: Sequence[object]) -> None:
+    if len(asked) != len(answered):
+        raise ValueError(f"{name}() was asked {len(asked)} messages of {service!r} and answered {len(answered)}")
+
+
+def _factorise(
+    today: pd.DataFrame, today_signature: pd.Series, window: pd.DataFrame, window_signature: pd.Series
+) -> tuple[list[np.ndarray], pd.DataFrame]:
+    """For each scope the series of each row (today's rows, then the window's; -1 for none), and the series' keys."""
+    both = pd.concat([today[["service", "environment", "severity"]], window[["service", "environment", "severity"]]])
+    subjects = {
+        "pattern": np.concatenate([today_signature.to_numpy(), window_signature.to_numpy()]),
+        "service": np.full(len(both), "", dtype=object),
+        "severity": np.array([SEVERITY_CLASSES.get(severity) for severity in both["severity"].tolist()], dtype=object),
+    }
+    codes: list[np.ndarray] = []
+    keys: list[pd.DataFrame] = []
+    offset = 0
+    service, environment = (both[c].to_numpy(dtype=object) for c in ("service", "environment"))
+    for scope, subject in subjects.items():
+        has = np.array([s is not None for s in subject], dtype=bool)
+        code, index = pd.MultiIndex.from_arrays([service[has], environment[has], subject[has]]).factorize(sort=True)
+        out = np.full(len(both), -1, dtype=np.int64)
+        out[has] = code + offset
+        codes.append(out)
+        frame = pd.DataFrame(list(index), columns=["service", "environment", "subject"])
+        frame["scope"] = scope
+        keys.append(frame)
+        offset += len(frame)
+    table = pd.concat(keys, ignore_index=True)
+    order = np.lexsort([table[c].to_numpy().astype(str) for c in ("subject", "scope", "environment", "service")])
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    codes = [np.where(code < 0, -1, place[code] if len(place) else code) for code in codes]
+    return codes, table.iloc[order].reset_index(drop=True)
+
+
+def _stands_for(rows: pd.DataFrame) -> np.ndarray:
+    """(rows, 3): weighted logs, those times the weight of one stored log, and those that are errors."""
+    weighted = rows["weighted_logs"].to_numpy(dtype=float)
+    logs = rows["logs"].to_numpy(dtype=float)
+    weight = np.maximum(np.divide(weighted, logs, out=np.ones_like(weighted), where=logs > 0), 1.0)
+    is_error = rows["severity"].isin(ERROR_SEVERITIES).to_numpy(dtype=bool)
+    return np.stack([weighted, weighted * weight, weighted * is_error], axis=1)
+
+
+def _sum_by(code: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """(n, columns): sums of the rows of each code; codes below 0 are left out. Terms are added in row order."""
+    kept = np.flatnonzero(code >= 0)
+    indicator = sparse.csr_matrix((np.ones(len(kept)), (code[kept], kept)), shape=(n, len(code)))
+    return np.asarray(indicator @ values)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0)

@@ -1,0 +1,399 @@
+"""The embedded log store: a team's logs as Parquet files, written whole or not at all.
+
+Under a root folder stand
+
+- ``logs/team_id=<int>/day=<YYYY-MM-DD>/part-<id>.parquet``: log records, columns as `LOGS_SCHEMA`, sorted by service
+  and timestamp; the day is the UTC day of ``timestamp``;
+- ``volumes/team_id=<int>/day=<YYYY-MM-DD>/part-<id>.parquet``: the five-minute rollup of the logs file of the same
+  name, columns as `VOLUMES_SCHEMA`;
+- ``.staging/<writer>/``: what a writer has not published yet; no reader's glob sees it.
+
+A writer renames its files into place at the end, and keeps an undo list while it does: if it fails, or dies and the
+next writer finds the list, every rename is taken back. So a run that did not end well has stored nothing, and can be
+repeated.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    # Required fields reach ClickHouse as plain types; optional ones would become Nullable.
+    return pa.field(name, kind, nullable=False)
+
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+ATTRIBUTES = pa.map_(pa.binary(), pa.field("value", pa.binary(), nullable=False))
+
+LOGS_SCHEMA = pa.schema(
+    [
+        _required("timestamp", TIMESTAMP),
+        _required("observed_timestamp", TIMESTAMP),
+        _required("uuid", pa.string()),
+        _required("trace_id", pa.binary()),  # base64 text as PostHog stores it, empty where there is none
+        _required("span_id", pa.binary()),
+        _required("body", pa.binary()),  # any octets
+        _required("severity_text", pa.string()),
+        _required("severity_number", pa.int32()),
+        _required("service_name", pa.binary()),
+        _required("resource_attributes", ATTRIBUTES),
+        _required("attributes", ATTRIBUTES),
+        _required("event_name", pa.string()),
+    ]
+)
+"""The columns of a logs file, under PostHog's names."""
+
+VOLUMES_SCHEMA = pa.schema(
+    [
+        _required("time_bucket", TIMESTAMP),  # start of five UTC minutes
+        _required("service_name", pa.binary()),
+        _required("environment", pa.binary()),
+        _required("severity_text", pa.string()),  # lower case
+        _required("log_count", pa.int64()),
+        _required("bytes", pa.int64()),  # octets of body, and of keys and values of both maps
+    ]
+)
+"""The columns of a volumes file."""
+
+# Resource attributes that name the environment; the first that is there counts.
+ENVIRONMENT_KEYS = (b"deployment.environment.name", b"deployment.environment", b"environment")
+
+PART_ROWS = 250_000
+PART_BYTES = 256 << 20
+ROW_GROUP_ROWS = 65_536
+
+FIRST_DAY = date(1900, 1, 1)  # what ClickHouse's DateTime64 can hold
+LAST_DAY = date(2299, 12, 31)
+
+_EPOCH = date(1970, 1, 1)
+_DAY_US = 86_400_000_000
+_BUCKET_US = 300_000_000
+_STAGING = ".staging"
+_UNDO = "publishing.json"
+
+
+class LogStoreError(RuntimeError):
+    """The store could not be read or written; the text says what failed, where, and what to do."""
+
+
+@contextmanager
+def _explained(doing: str, where: Path) -> Iterator[None]:
+    """Turn an OSError into a `LogStoreError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "The disk is full: free some space, or put the log store on another disk, and run it again"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = "This user may not write there: change the folder's owner or permissions, or choose another folder"
+        else:
+            remedy = "Look at the folder and its disk, then run it again"
+        reason = error.strerror or str(error)
+        place = error.filename or where
+        raise LogStoreError(f"{doing} failed at {place}: {reason}. {remedy}; nothing was published.") from error
+
+
+@contextmanager
+def _held(path: Path, flags: int) -> Iterator[int]:
+    handle = os.open(path, flags, 0o644)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with _held(path, os.O_RDWR | os.O_CREAT) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _sync_folder(path: Path) -> None:
+    with _held(path, os.O_RDONLY) as handle:
+        os.fsync(handle)
+
+
+def partition(team_id: int, day: date) -> str:
+    """The folder of a team-day, below ``logs/`` and ``volumes/``."""
+    return f"team_id={team_id}/day={day.isoformat()}"
+
+
+@dataclass
+class _Buffer:
+    tables: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+    octets: int = 0
+
+
+class LogWriter:
+    """Adds logs to the store under `root`; what was added is published together when the context ends well.
+
+    With ``replace=True`` every team-day that was added to takes the place of what the store held of it before.
+    ``counts`` holds the rows added by (team_id, day). Memory is bounded by about `PART_BYTES` and one added table.
+    Raises `LogStoreError`, with nothing published, where the disk refuses; `ValueError` for a table that is not of
+    `LOGS_SCHEMA` or a time outside `FIRST_DAY` to `LAST_DAY`.
+    """
+
+    def __init__(self, root: Path, *, replace: bool = False) -> None:
+        self.root = Path(root)
+        self.replace = replace
+        self.counts: dict[tuple[int, date], int] = {}
+        self._buffers: dict[tuple[int, date], _Buffer] = {}
+        self._parts: list[tuple[int, date]] = []
+        self._staging: Path | None = None
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        area = self.root / _STAGING
+        with _explained("Opening the log store for writing", self.root):
+            area.mkdir(parents=True, exist_ok=True)
+            # The area's lock is held only while staging folders come and go, and while files are published.
+            with _locked(area / "lock"):
+                _remove_stale(self.root)
+                staging = area / f"{os.getpid()}-{uuid.uuid4().hex}"
+                staging.mkdir()
+                self._lock = os.open(staging / "alive", os.O_RDWR | os.O_CREAT, 0o644)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._staging = staging
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        staging, self._staging = self._open_staging(), None
+        try:
+            if kind is None:
+                for key in list(self._buffers):
+                    self._flush(staging, key)
+                if self._parts:
+                    self._publish(staging)
+        finally:
+            self._buffers.clear()
+            if not (staging / _UNDO).exists():  # it stays only if the undo failed too: then the next writer goes on
+                shutil.rmtree(staging, ignore_errors=True)
+            os.close(self._lock)
+
+    def add(self, team_id: int, table: pa.Table) -> None:
+        """Add rows of any days; `table` has the columns of `LOGS_SCHEMA`, in any order and castable to it."""
+        staging = self._open_staging()
+        if not 0 <= team_id < 2**31:
+            raise ValueError(f"team_id {team_id} is not a PostHog team id; it must lie in 0 to 2147483647")
+        missing = [name for name in LOGS_SCHEMA.names if name not in table.column_names]
+        if missing:
+            raise ValueError(f"the table lacks the columns {', '.join(missing)} of LOGS_SCHEMA")
+        table = table.select(LOGS_SCHEMA.names)
+        empty = [name for name, column in zip(table.column_names, table.columns, strict=True) if column.null_count]
+        if empty:
+            raise ValueError(f"the columns {', '.join(empty)} have nulls; use empty values")
+        for piece in _pieces(table.cast(LOGS_SCHEMA)):
+            for day, rows in _by_day(piece):
+                self._keep(staging, (team_id, day), rows)
+
+    def _open_staging(self) -> Path:
+        if self._staging is None:
+            raise ValueError("the LogWriter is not open; use it as `with LogWriter(root) as writer`")
+        return self._staging
+
+    def _keep(self, staging: Path, key: tuple[int, date], rows: pa.Table) -> None:
+        buffer = self._buffers.setdefault(key, _Buffer())
+        if buffer.rows and buffer.rows + rows.num_rows > PART_ROWS:
+            self._flush(staging, key)
+            buffer = self._buffers.setdefault(key, _Buffer())
+        buffer.tables.append(rows)
+        buffer.rows += rows.num_rows
+        buffer.octets += rows.nbytes
+        self.counts[key] = self.counts.get(key, 0) + rows.num_rows
+        # The largest goes first, so that few and full parts come of it.
+        while sum(b.octets for b in self._buffers.values()) > PART_BYTES:
+            self._flush(staging, max(self._buffers, key=lambda k: self._buffers[k].octets))
+
+    def _flush(self, staging: Path, key: tuple[int, date]) -> None:
+        buffer = self._buffers.pop(key)
+        table = _ordered(pa.concat_tables(buffer.tables))
+        name = f"part-{uuid.uuid4().hex}.parquet"
+        folder = partition(*key)
+        for kind, content in (("logs", table), ("volumes", volumes(table))):
+            path = staging / kind / folder / name
+            with _explained("Writing logs", path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as file:
+                    pq.write_table(content, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+                    file.flush()
+                    os.fsync(file.fileno())
+        self._parts.append(key)
+
+    def _publish(self, staging: Path) -> None:
+        with _explained("Publishing logs", self.root), _locked(self.root / _STAGING / "lock"):
+            folders = sorted({f"{kind}/{partition(*key)}" for key in self._parts for kind in ("logs", "volumes")})
+            for folder in folders:
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            moves = self._moves(staging, folders)
+            _write_undo(staging, moves)
+            try:
+                for source, target in moves:
+                    os.replace(self.root / source, self.root / target)
+                for folder in folders:
+                    _sync_folder(self.root / folder)
+            except BaseException:
+                _undo(self.root, staging)
+                raise
+            (staging / _UNDO).unlink()  # from here on the files are published
+            _sync_folder(staging)
+
+    def _moves(self, staging: Path, folders: list[str]) -> list[tuple[str, str]]:
+        """The renames that publish, below the root and in order: by folder, old files out, then new ones in."""
+        aside = staging.relative_to(self.root).as_posix()
+        moves: list[tuple[str, str]] = []
+        for folder in folders:
+            if self.replace:
+                (staging / "replaced" / folder).mkdir(parents=True)
+                old = sorted(path.name for path in (self.root / folder).glob("*.parquet"))
+                moves += [(f"{folder}/{name}", f"{aside}/replaced/{folder}/{name}") for name in old]
+            new = sorted(path.name for path in (staging / folder).glob("*.parquet"))
+            moves += [(f"{aside}/{folder}/{name}", f"{folder}/{name}") for name in new]
+        return moves
+
+
+def _write_undo(staging: Path, moves: list[tuple[str, str]]) -> None:
+    aside = staging / f"{_UNDO}.new"
+    with aside.open("w") as file:
+        json.dump(moves, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, staging / _UNDO)
+    _sync_folder(staging)
+
+
+def _undo(root: Path, staging: Path) -> None:
+    """Take back the renames of an unfinished publication; safe to repeat."""
+    try:
+        for source, target in reversed(json.loads((staging / _UNDO).read_text())):
+            if (root / target).exists() and not (root / source).exists():
+                os.replace(root / target, root / source)
+        (staging / _UNDO).unlink()
+    except OSError as error:
+        raise LogStoreError(
+            f"Taking back an unfinished publication failed: {error}. Some of its files may show under {root}; "
+            "mend the cause, and the next writer takes them back."
+        ) from error
+
+
+def _remove_stale(root: Path) -> None:
+    """Remove the staging folders whose writer is dead; the caller holds the area's lock."""
+    for staging in sorted(path for path in (root / _STAGING).iterdir() if path.is_dir()):
+        with _held(staging / "alive", os.O_RDWR | os.O_CREAT) as handle:
+            try:
+                # The kernel drops the lock when its process ends, however it ends.
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if (staging / _UNDO).exists():
+                _undo(root, staging)
+            shutil.rmtree(staging)
+
+
+def _pieces(table: pa.Table) -> Iterator[pa.Table]:
+    """Slices small enough to be gathered: an Arrow array of binaries holds no more than 2 GB."""
+    if table.num_rows == 0:
+        return
+    if table.num_rows > 1 and (table.num_rows > PART_ROWS or table.nbytes > PART_BYTES):
+        half = min(PART_ROWS, (table.num_rows + 1) // 2)
+        yield from _pieces(table.slice(0, half))
+        yield from _pieces(table.slice(half))
+    else:
+        yield table
+
+
+def _ordered(table: pa.Table) -> pa.Table:
+    """The rows by service and timestamp; what arrived in this order is not copied."""
+    order = pc.sort_indices(table, [("service_name", "ascending"), ("timestamp", "ascending")])
+    return table if np.array_equal(order.to_numpy(), np.arange(table.num_rows)) else table.take(order)
+
+
+def _by_day(table: pa.Table) -> Iterator[tuple[date, pa.Table]]:
+    days = _microseconds(table["timestamp"]) // _DAY_US
+    low, high = int(days.min()), int(days.max())
+    if low < (FIRST_DAY - _EPOCH).days or high > (LAST_DAY - _EPOCH).days:
+        raise ValueError(f"a timestamp lies outside {FIRST_DAY} to {LAST_DAY}, which the log store cannot hold")
+    if low == high:
+        yield _EPOCH + timedelta(days=low), table
+        return
+    order = np.argsort(days, kind="stable")
+    table, days = table.take(pa.array(order)), days[order]
+    starts = np.flatnonzero(np.diff(days, prepend=days[0] - 1))
+    for start, end in zip(starts, [*starts[1:], len(days)], strict=True):
+        yield _EPOCH + timedelta(days=int(days[start])), table.slice(start, end - start)
+
+
+def _microseconds(column: pa.ChunkedArray) -> np.ndarray:
+    return column.cast(pa.int64()).to_numpy()
+
+
+def volumes(table: pa.Table) -> pa.Table:
+    """The five-minute rollup of `table` (`LOGS_SCHEMA`), as `VOLUMES_SCHEMA`, sorted by all its keys."""
+    stamps = _microseconds(table["timestamp"])
+    found = [pc.map_lookup(table["resource_attributes"], key, "first") for key in map(pa.scalar, ENVIRONMENT_KEYS)]
+    keys = ["time_bucket", "service_name", "environment", "severity_text"]
+    octets = (
+        pc.binary_length(table["body"]).cast(pa.int64()).to_numpy()
+        + _map_octets(table["resource_attributes"])
+        + _map_octets(table["attributes"])
+    )
+    rows = pa.table(
+        {
+            "time_bucket": pa.array(stamps // _BUCKET_US * _BUCKET_US),
+            "service_name": table["service_name"],
+            "environment": pc.coalesce(*found, pa.scalar(b"")),
+            "severity_text": pc.utf8_lower(table["severity_text"]),
+            "octets": octets,
+        }
+    )
+    grouped = rows.group_by(keys).aggregate([("octets", "count"), ("octets", "sum")])
+    named = grouped.rename_columns({"octets_count": "log_count", "octets_sum": "bytes"}).select(VOLUMES_SCHEMA.names)
+    return named.sort_by([(key, "ascending") for key in keys]).cast(VOLUMES_SCHEMA)
+
+
+def _map_octets(column: pa.ChunkedArray) -> np.ndarray:
+    """Octets of all keys and values of each map."""
+    sums = [np.zeros(0, dtype=np.int64)]
+    for chunk in column.chunks:
+        lengths = pc.add(pc.binary_length(chunk.keys), pc.binary_length(chunk.items))
+        upto = np.concatenate([[0], np.cumsum(lengths.to_numpy(), dtype=np.int64)])
+        sums.append(np.diff(upto[chunk.offsets.to_numpy()]))
+    return np.concatenate(sums)
+
+
+def team_days(root: Path) -> list[tuple[int, date]]:
+    """The (team_id, day) that have logs in the store under `root`, sorted; empty where there is no store."""
+    return sorted(counts(root))
+
+
+def counts(root: Path) -> dict[tuple[int, date], int]:
+    """Rows by (team_id, day), from the footers of the logs files. Raises `LogStoreError` for a file that is not one."""
+    found: dict[tuple[int, date], int] = {}
+    for path in sorted(Path(root).glob("logs/team_id=*/day=*/*.parquet")):
+        try:
+            day = date.fromisoformat(path.parent.name.removeprefix("day="))
+            key = (int(path.parent.parent.name.removeprefix("team_id=")), day)
+            found[key] = found.get(key, 0) + pq.read_metadata(path).num_rows
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise LogStoreError(
+                f"Reading the log store failed at {path}: {error}. Remove the file, or put it back as it was."
+            ) from error
+    return found

@@ -1,0 +1,484 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lipservice_dagster.core import anomalies_statistics as statistics
+from lipservice_dagster.core.anomalies import (
+    DETECTORS,
+    DetectorSettings,
+    detect,
+    is_learning,
+    ratio_rule,
+    summarise,
+    zscore_rule,
+)
+from lipservice_dagster.core.anomalies_expectation import expect
+from lipservice_dagster.core.anomalies_text import confidence
+from lipservice_dagster.core.frames import ANOMALIES
+from lipservice_dagster.core.series import KEYS, Series
+
+DAY = date(2026, 3, 18)  # a Wednesday
+WEEKDAY = np.array([1.0, 1.05, 1.0, 0.95, 1.0, 0.5, 0.4])
+
+
+def world(
+    seed: int,
+    *,
+    services: int = 4,
+    means: tuple[float, ...] = (300.0, 100.0, 50.0, 20.0, 5.0, 1.0, 0.1),
+    days: int = 14,
+    dispersion: float = 0.05,
+    day: date = DAY,
+) -> Series:
+    """Negative binomial patterns with the rhythm of days and weeks, their service, and its errors (2% of it)."""
+    rng = np.random.default_rng(seed)
+    window = [day - timedelta(days=n) for n in range(days, 0, -1)]
+    week = np.array([WEEKDAY[d.weekday()] for d in (*window, day)])
+    keys, counts = [], []
+    for s in range(services):
+        rhythm = 1 + 0.7 * np.sin((np.arange(24) - rng.integers(24)) / 24 * 2 * np.pi)
+        level = week * rng.gamma(100, 1 / 100, days + 1)
+        patterns = []
+        for mean in means:
+            mu = mean * level[:, None] * rhythm
+            patterns.append(rng.poisson(mu * rng.gamma(1 / dispersion, dispersion, mu.shape)).astype(float))
+        total = np.sum(patterns, axis=0)
+        keys += [(f"s{s}", "prod", "pattern", f"p{i}", f"pattern {i} of <*>") for i in range(len(means))]
+        keys += [(f"s{s}", "prod", "service", "", ""), (f"s{s}", "prod", "severity", "error", "")]
+        counts += [*patterns, total, rng.binomial(total.astype(int), 0.02).astype(float)]
+    frame = pd.DataFrame(keys, columns=list(KEYS))
+    array = np.array(counts)
+    return Series(frame, tuple(window), array[:, -1].copy(), array[:, :-1].copy())
+
+
+def index(series: Series, scope: str, subject: str = "", service: str = "s0") -> int:
+    keys = series.keys
+    hit = keys[(keys["service"] == service) & (keys["scope"] == scope) & (keys["subject"] == subject)]
+    return int(hit.index[0])
+
+
+def put(series: Series, subject: str, hours: slice, factor: float, service: str = "s0") -> None:
+    """Multiply a pattern's counts of today, and its service's with it."""
+    i = index(series, "pattern", subject, service)
+    extra = np.round(series.today[i, hours] * (factor - 1))
+    series.today[i, hours] += extra
+    series.today[index(series, "service", service=service), hours] += extra
+
+
+def found(series: Series, hours: int = 24, **kwargs: object) -> pd.DataFrame:
+    return detect(series, team_id=7, day=DAY, hours=hours, settings=DetectorSettings(**kwargs) if kwargs else None)  # type: ignore[arg-type]
+
+
+def only(anomalies: pd.DataFrame) -> pd.Series:
+    assert len(anomalies) == 1, anomalies[["kind", "scope", "subject", "explanation"]].to_string()
+    return anomalies.iloc[0]
+
+
+@pytest.mark.parametrize(("days", "dispersion"), [(3, 0.05), (5, 0.2), (7, 0.05), (14, 0.05), (14, 0.5), (28, 0.1)])
+def test_days_like_the_days_before_raise_hardly_an_alarm(days, dispersion):
+    """Ten reports in which nothing happened. At a level of 0.01, one in a hundred reports may have a false alarm."""
+    false = [len(found(world(seed, days=days, dispersion=dispersion))) for seed in range(10)]
+    assert sum(n > 0 for n in false) <= 1
+
+
+def test_plain_rules_raise_far_more_alarms_on_the_same_days():
+    series = world(0, days=7, dispersion=0.2)
+    assert len(found(series)) == 0
+    assert len(ratio_rule(series, team_id=7, day=DAY)) > 20
+    assert len(zscore_rule(series, team_id=7, day=DAY)) > 20
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pattern_at_five_times_its_rate_for_two_hours_is_found_where_it_is(seed):
+    series = world(seed)
+    i = index(series, "pattern", "p3")
+    series.today[i, 10:12] = np.random.default_rng(seed).poisson(5 * 20, 2)
+    series.window[i] = np.random.default_rng(seed + 50).poisson(20, series.window[i].shape)
+    row = only(found(series))
+    assert (row["kind"], row["scope"], row["subject"], row["service"]) == ("rate_spike", "pattern", "p3", "s0")
+    assert (row["start_hour"], row["end_hour"]) == (10, 12)
+    assert row["evidence_hours"] == [10, 11]
+    assert 3.5 < row["ratio"] < 7
+    assert row["z"] > 4
+    assert row["p_value"] < 0.01
+    assert row["confidence"] > 0.7
+
+
+def test_a_spike_of_a_service_is_one_anomaly_with_the_numbers_in_words():
+    series = world(1)
+    for i in range(7):
+        put(series, f"p{i}", slice(14, 17), 5.0)
+    row = only(found(series))
+    assert (row["kind"], row["scope"], row["severity"]) == ("rate_spike", "service", "high")
+    assert (row["start_hour"], row["end_hour"]) == (14, 17)
+    assert "from 14:00 to 17:00 UTC" in row["explanation"]
+    assert f"{row['observed']:,.0f} where about {row['expected']:,.0f} were expected" in row["explanation"]
+    assert f"{row['ratio']:.1f} times" in row["explanation"]
+
+
+def test_a_pattern_that_goes_clearly_beyond_its_service_is_told_beside_it():
+    series = world(1)
+    for i in range(7):
+        put(series, f"p{i}", slice(14, 17), 4.0)
+    put(series, "p2", slice(14, 17), 6.0)
+    anomalies = found(series)
+    assert set(zip(anomalies["scope"], anomalies["subject"], strict=True)) == {("service", ""), ("pattern", "p2")}
+
+
+def test_a_spike_of_a_service_names_the_pattern_that_makes_it():
+    series = world(1)
+    put(series, "p0", slice(14, 17), 8.0)
+    row = only(found(series)[lambda a: a["scope"] == "service"])
+    assert "Most of it is “pattern 0 of <*>”" in row["explanation"]
+
+
+def test_a_service_that_falls_nearly_silent_is_one_drop():
+    series = world(2)
+    for i in range(7):
+        put(series, f"p{i}", slice(6, 18), 0.03)
+    series.today[index(series, "severity", "error"), 6:18] = 0
+    row = only(found(series))
+    assert (row["kind"], row["scope"], row["severity"]) == ("rate_drop", "service", "high")
+    assert row["ratio"] < 0.1
+    assert row["z"] < -4
+    assert row["start_hour"] == 6
+    assert row["end_hour"] == 18
+
+
+def test_more_errors_than_usual_are_a_surge_with_their_share():
+    series = world(3)
+    errors = index(series, "severity", "error")
+    series.today[errors, 8:11] = series.today[errors, 8:11] * 8 + 10
+    row = only(found(series))
+    assert (row["kind"], row["scope"], row["subject"], row["severity"]) == ("error_surge", "severity", "error", "high")
+    assert "% is usual" in row["explanation"]
+
+
+def test_as_many_errors_out_of_a_fraction_of_the_traffic_are_a_surge_by_share():
+    series = world(3)
+    for i in range(7):
+        put(series, f"p{i}", slice(8, 12), 0.15)
+    anomalies = found(series).set_index("kind")
+    assert set(anomalies.index) == {"rate_drop", "error_surge"}
+    assert "would fit its volume" in anomalies.loc["error_surge", "explanation"]
+    assert anomalies.loc["error_surge", "ratio"] > 2
+
+
+def test_errors_that_rise_with_the_traffic_are_no_surge_of_their_own():
+    series = world(4)
+    for i in range(7):
+        put(series, f"p{i}", slice(14, 17), 5.0)
+    series.today[index(series, "severity", "error"), 14:17] *= 5
+    assert found(series)["kind"].tolist() == ["rate_spike"]
+
+
+def with_pattern(series: Series, today: np.ndarray, window: np.ndarray, error_share: float = 0.0) -> Series:
+    """One more pattern of service s0, its logs in the service too."""
+    service = index(series, "service")
+    series.today[service] += today
+    series.window[service] += np.nan_to_num(window)
+    shares = np.zeros(len(series.keys) + 1)
+    shares[-1] = error_share
+    key = pd.DataFrame([("s0", "prod", "pattern", "extra", "an extra pattern of <*>")], columns=list(KEYS))
+    return replace(
+        series,
+        keys=pd.concat([series.keys, key], ignore_index=True),
+        today=np.vstack([series.today, today]),
+        window=np.concatenate([series.window, window[None]]),
+        error_share=shares,
+    )
+
+
+def hours(at: slice, n: float) -> np.ndarray:
+    out = np.zeros(24)
+    out[at] = n
+    return out
+
+
+def test_a_pattern_that_was_never_there_is_new():
+    series = with_pattern(world(5), hours(slice(13, 20), 12), np.zeros((14, 24)))
+    row = only(found(series))
+    assert (row["kind"], row["subject"], row["severity"]) == ("new_pattern", "extra", "low")
+    assert (row["start_hour"], row["end_hour"]) == (13, 20)
+    assert row["expected"] == 0
+    assert np.isnan(row["ratio"])
+    assert "84 logs from 13:00 to 20:00 UTC, none in the 14 days before" in row["explanation"]
+
+
+def test_a_new_pattern_of_errors_is_grave():
+    series = with_pattern(world(5), hours(slice(13, 20), 30), np.zeros((14, 24)), error_share=1.0)
+    assert only(found(series))["severity"] == "high"
+
+
+def test_a_handful_of_logs_is_no_new_pattern():
+    assert found(with_pattern(world(5), hours(slice(13, 14), 4), np.zeros((14, 24)))).empty
+
+
+def test_where_every_day_brings_new_patterns_a_new_one_is_no_news():
+    series = world(5)
+    for d in range(14):
+        for _ in range(2):
+            window = np.zeros((14, 24))
+            window[d, 9] = 60
+            series = with_pattern(series, np.zeros(24), window)
+    series.keys["subject"] = [f"{s}-{i}" if s == "extra" else s for i, s in enumerate(series.keys["subject"])]
+    series = with_pattern(series, hours(slice(9, 10), 50), np.zeros((14, 24)))
+    assert (found(series)["kind"] == "new_pattern").sum() == 0 if len(found(series)) else True
+
+
+def test_a_new_pattern_that_differs_in_one_word_from_an_old_one_says_so():
+    series = with_pattern(world(5), np.zeros(24), np.zeros((14, 24)))
+    old = index(series, "pattern", "p0")
+    series.keys.loc[old, "template"] = "user bob logged in"
+    series.keys.loc[index(series, "pattern", "extra"), "template"] = "user ann logged in"
+    series.today[index(series, "pattern", "extra"), 9] = 300
+    row = only(found(series)[lambda a: a["kind"] == "new_pattern"])
+    assert row["severity"] == "low"
+    assert "It resembles “user bob logged in”" in row["explanation"]
+
+
+def test_a_service_that_is_new_is_one_anomaly():
+    series = world(6, services=5)
+    of_service = (series.keys["service"] == "s4").to_numpy()
+    series.window[of_service] = 0
+    row = only(found(series))
+    assert (row["kind"], row["scope"], row["service"], row["severity"]) == ("new_pattern", "service", "s4", "low")
+
+
+def test_a_regular_pattern_that_falls_silent_has_vanished():
+    series = world(7)
+    put(series, "p3", slice(0, 24), 0.0)
+    row = only(found(series))
+    assert (row["kind"], row["subject"], row["observed"]) == ("vanished_pattern", "p3", 0)
+    assert "was not logged" in row["explanation"]
+
+
+def test_a_pattern_that_came_now_and_then_has_not_vanished():
+    window = np.zeros((14, 24))
+    window[[1, 6, 9], 12] = 300
+    assert found(with_pattern(world(7), np.zeros(24), window)).empty
+
+
+def test_a_pattern_that_ended_days_ago_is_not_told_again():
+    window = np.random.default_rng(1).poisson(20, (14, 24)).astype(float)
+    window[-1:] = 0
+    assert found(with_pattern(world(7), np.zeros(24), window)).empty
+
+
+def test_a_job_that_runs_in_bursts_is_no_spike_when_it_runs():
+    window = np.zeros((14, 24))
+    window[[0, 3, 5, 8, 12], [4, 15, 9, 20, 2]] = [60, 45, 90, 30, 70]
+    assert found(with_pattern(world(8), hours(slice(11, 12), 80), window)).empty
+
+
+def test_a_level_that_moved_days_ago_is_the_new_normal():
+    series = world(9, days=21)
+    moved = index(series, "pattern", "p1")
+    for d in range(12, 21):
+        extra = series.window[moved, d] * 2
+        series.window[moved, d] += extra
+    series.today[moved] *= 3
+    assert found(series).empty
+
+
+def test_a_pattern_that_began_within_the_window_is_judged_by_the_days_it_was_there():
+    window = np.random.default_rng(2).poisson(50, (14, 24)).astype(float)
+    window[:9] = 0
+    today = np.random.default_rng(3).poisson(50, 24).astype(float)
+    assert found(with_pattern(world(10), today, window)).empty
+    today[5:9] *= 6
+    row = only(found(with_pattern(world(10), today, window)))
+    assert "rate_spike" in row["kind"]
+    assert row["subject"] == "extra"
+
+
+def test_an_incident_in_the_window_does_not_hide_the_next():
+    series = world(11)
+    series.window[:9, 6, 10:13] *= 30
+    put(series, "p1", slice(15, 18), 6.0)
+    assert "p1" in found(series)["subject"].tolist()
+
+
+def test_with_too_little_history_nothing_is_judged_and_the_report_says_so():
+    series = world(12, days=2)
+    put(series, "p0", slice(3, 9), 50.0)
+    assert found(series).empty
+    assert list(found(series).columns) == list(ANOMALIES)
+    assert is_learning(series)
+    row = summarise(series, found(series))
+    assert row == {"hours": 24, "window_days": 2, "learning": True, "series": 0, "anomalies": 0, "high": 0}
+    assert not found(world(12, days=3)).shape[0]
+    assert not is_learning(world(12, days=3))
+
+
+def test_empty_days_of_the_team_are_no_history():
+    series = world(12, days=14)
+    series.window[:, :12] = 0
+    assert is_learning(series)
+
+
+def test_a_summary_counts_what_was_judged_and_found():
+    series = world(1)
+    for i in range(7):
+        put(series, f"p{i}", slice(14, 17), 5.0)
+    anomalies = found(series)
+    row = summarise(series, anomalies)
+    assert (row["window_days"], row["learning"], row["anomalies"], row["high"]) == (14, False, 1, 1)
+    assert row["series"] == len(series.keys)
+
+
+def test_days_that_were_not_materialised_are_left_out():
+    series = world(13)
+    series.window[:, [2, 3, 9]] = np.nan
+    assert found(series).empty
+    put(series, "p1", slice(15, 18), 6.0)
+    row = found(series).iloc[0]
+    assert row["start_hour"] == 15
+    assert summarise(series, found(series))["window_days"] == 11
+    series.window[:] = np.nan
+    assert found(series).empty
+    assert is_learning(series)
+
+
+def test_an_open_day_is_judged_by_its_known_hours():
+    series = world(14)
+    series.today[:, 9:] = 0
+    assert found(series, hours=9).empty
+    assert not found(series).empty
+    put(series, "p1", slice(6, 9), 6.0)
+    row = found(series, hours=9).iloc[0]
+    assert row["end_hour"] == 9
+    assert found(series, hours=0).empty
+
+
+def test_a_sampled_day_is_not_taken_for_a_strange_one():
+    """Today one log in fifty was kept: weighted counts are right on average, and coarse."""
+    for seed in range(4):
+        series = world(20 + seed)
+        rng = np.random.default_rng(seed)
+        kept = rng.binomial(series.today.astype(int), 1 / 50) * 50.0
+        weight = np.where(kept.sum(axis=1) > 0, 50.0, np.nan)
+        sampled = replace(series, today=kept, today_weight=weight, window_weight=np.ones(series.window.shape[:2]))
+        assert found(sampled).empty
+
+
+def test_no_series_give_no_anomalies():
+    nothing = Series(
+        pd.DataFrame(columns=list(KEYS)), (DAY - timedelta(days=1),), np.zeros((0, 24)), np.zeros((0, 1, 24))
+    )
+    for detector in DETECTORS.values():
+        assert list(detector(nothing, team_id=7, day=DAY).columns) == list(ANOMALIES)
+    no_window = Series(world(0).keys, (), world(0).today, np.zeros((36, 0, 24)))
+    assert found(no_window).empty
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(ValueError, match="0 to 24"):
+        found(world(0), hours=25)
+    with pytest.raises(ValueError, match="must end before"):
+        detect(world(0), team_id=7, day=DAY - timedelta(days=1))
+    with pytest.raises(ValueError, match="window"):
+        Series(world(0).keys, (), world(0).today, world(0).window)
+
+
+def test_the_order_of_series_changes_nothing():
+    series = world(15)
+    put(series, "p1", slice(15, 18), 6.0)
+    put(series, "p3", slice(0, 24), 0.0, service="s2")
+    shuffled = np.random.default_rng(0).permutation(len(series.keys))
+    other = Series(
+        series.keys.iloc[shuffled].reset_index(drop=True),
+        series.days,
+        series.today[shuffled],
+        series.window[shuffled],
+    )
+    a, b = found(series), found(other)
+    assert len(a) >= 2
+    assert a.round(9).astype(str).equals(b.round(9).astype(str))
+
+
+def test_the_window_is_learnt_with_its_days_of_the_week():
+    """On a Sunday at Sunday's level nothing is strange; on a Wednesday the same counts are a drop."""
+    sunday = date(2026, 3, 22)
+    series = world(16, day=sunday, means=(300.0, 200.0), dispersion=0.01)
+    assert detect(series, team_id=7, day=sunday).empty
+    kind = np.array([{"service": 0, "severity": 1, "pattern": 2}[s] for s in series.keys["scope"]])
+    expectation = expect(series.window, series.days, sunday, np.arange(len(kind)), kind)
+    i = index(series, "service")
+    weekdays = np.array([d.weekday() < 5 for d in series.days])
+    assert expectation.mean[i].sum() < 0.6 * series.window[i, weekdays].sum(axis=1).mean()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.05, 500), st.floats(0.001, 2), st.floats(0.03, 1), st.floats(1, 80))
+def test_tails_are_proper_probabilities(mean, dispersion, mean_weight, df):
+    """A count and those beyond it: p falls as the count moves away, and never under what a known rate would give."""
+    counts = np.arange(0, 60) * mean / 10
+    full = [np.full(60, x) for x in (mean, mean_weight, dispersion, df, 1.0)]
+    up, z = statistics.tail(counts, *full, upper=True)
+    down, _ = statistics.tail(counts, *full, upper=False)
+    assert ((up >= 0) & (up <= 1) & (down >= 0) & (down <= 1)).all()
+    assert (np.diff(up) <= 1e-12).all()
+    assert (np.diff(down) >= -1e-12).all()
+    assert (np.diff(z) >= -1e-9).all()
+    far = counts > 2 * mean + 5
+    assert (up[far] >= stats.poisson.sf(np.ceil(counts[far]) - 1, mean) * (1 - 1e-9)).all()
+
+
+def test_short_history_makes_tails_wider():
+    args = [np.array([x]) for x in (400.0, 100.0)]
+    short, _ = statistics.tail(*args, np.array([1 / 3]), np.array([0.1]), np.array([6.0]), np.array([1.0]), upper=True)
+    long, _ = statistics.tail(*args, np.array([1 / 28]), np.array([0.1]), np.array([80.0]), np.array([1.0]), upper=True)
+    assert short[0] > 100 * long[0]
+
+
+def test_tails_hold_their_level_where_the_mean_is_only_estimated():
+    """Poisson counts with three days of history: a true rate would be passed at 1%, the estimate must not be more."""
+    rng = np.random.default_rng(4)
+    past, today = rng.poisson(8, (40_000, 3)), rng.poisson(8, 40_000)
+    n = len(today)
+    p, _ = statistics.tail(
+        today.astype(float), past.mean(axis=1), np.full(n, 1 / 3), np.zeros(n), np.full(n, 1e9), np.ones(n), upper=True
+    )
+    assert 0.004 < (p <= 0.01).mean() <= 0.0115
+    assert stats.poisson.sf(today - 1, past.mean(axis=1)).shape == p.shape
+    assert (stats.poisson.sf(today - 1, past.mean(axis=1)) <= 0.01).mean() > 0.02
+
+
+def test_false_discovery_is_benjamini_hochberg_and_weights_shift_it():
+    p = np.array([0.001, 0.008, 0.039, 0.041, 0.6])
+    assert statistics.false_discovery(p, np.ones(5)) == pytest.approx(stats.false_discovery_control(p))
+    weighed = statistics.false_discovery(p, np.array([0.5, 0.5, 3.0, 0.5, 0.5]))
+    assert weighed[2] < 0.039
+    assert weighed[0] > 0.001
+
+
+def test_confidence_rises_as_the_q_value_falls():
+    values = [confidence(q) for q in (1.0, 0.01, 1e-4, 1e-8, 0.0)]
+    assert values == sorted(values)
+    assert values[0] == 0
+    assert values[-1] == 1
+    assert values[1] == pytest.approx(0.684, abs=0.001)
+
+
+def test_plain_rules_grade_by_ratio_and_by_z():
+    window = np.full((1, 6, 24), 100.0) + np.tile([-5.0, 5.0], 3)[None, :, None]
+    today = np.full((1, 24), 100.0)
+    today[0, 3], today[0, 8], today[0, 12], today[0, 20] = 210, 320, 520, 20
+    keys = pd.DataFrame([("s", "prod", "service", "", "")], columns=list(KEYS))
+    series = Series(keys, tuple(DAY - timedelta(days=n) for n in range(6, 0, -1)), today, window)
+    by_hour = ratio_rule(series, team_id=7, day=DAY).set_index("start_hour")
+    assert by_hour["severity"].to_dict() == {3: "low", 8: "medium", 12: "high", 20: "high"}
+    assert by_hour["kind"].to_dict() == {3: "rate_spike", 8: "rate_spike", 12: "rate_spike", 20: "rate_drop"}
+    assert set(zscore_rule(series, team_id=7, day=DAY)["start_hour"]) == {3, 8, 12, 20}
+    today[:] = 120
+    assert ratio_rule(series, team_id=7, day=DAY).empty
+    assert zscore_rule(series, team_id=7, day=DAY).empty

@@ -1,0 +1,364 @@
+"""Policy making: what is kept whole, floors, the budget, and an expected effect that is what the decision does."""
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lipservice_dagster.core import frames
+from lipservice_dagster.core.effect import expected_effect, severity_volumes
+from lipservice_dagster.core.judgements import WORTH, Judgement
+from lipservice_dagster.core.make_policy import PolicySettings, make_policy
+from lipservice_dagster.core.policy import Policy, document, parse, to_json
+from lipservice_sampler.decision import decide, error_like
+
+DAY = date(2026, 9, 10)
+SCOPE = (7, "checkout", "prod", DAY)
+NO_ANOMALIES = frames.empty(frames.ANOMALIES)
+
+
+def name(i: int) -> str:
+    return f"{i:016x}"
+
+
+def row(i, template, severities, *, weight=1.0, per_log=100.0, hours=24):
+    """A row of SIGNATURES; error logs weigh 1, as every policy keeps them."""
+    severities = [severities.get(s, 0) for s in frames.SEVERITIES]
+    weighted = sum(severities[:4]) * weight + sum(severities[4:])
+    return {
+        "team_id": 7,
+        "day": DAY,
+        "service": "checkout",
+        "environment": "prod",
+        "signature": name(i),
+        "template": template,
+        "logs": sum(severities),
+        "bytes": int(sum(severities) * per_log),
+        "weighted_logs": float(weighted),
+        "weighted_bytes": weighted * per_log,
+        "hours": np.array([weighted / hours] * hours + [0.0] * (24 - hours)),
+        "severities": np.array(severities),
+        "messages": 1,
+        "first_seen": None,
+        "last_seen": None,
+        "example": template,
+    }
+
+
+def day_of(*rows) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=list(frames.SIGNATURES))
+
+
+def anomaly(i, kind) -> dict:
+    blank = dict.fromkeys(frames.ANOMALIES)
+    return blank | {
+        "team_id": 7,
+        "day": DAY,
+        "service": "checkout",
+        "environment": "prod",
+        "scope": "pattern",
+        "subject": name(i),
+        "kind": kind,
+    }
+
+
+def make(signatures, anomalies=NO_ANOMALIES, judgements=(), **changed) -> Policy:
+    return make_policy(*SCOPE, signatures, anomalies, judgements, PolicySettings(**changed))
+
+
+def rates(policy: Policy) -> dict[str, float]:
+    return {entry.signature: entry.rate for entry in policy.pattern_rates}
+
+
+def reasons(policy: Policy) -> dict[str, str]:
+    return {entry.signature: entry.reason for entry in policy.pattern_rates}
+
+
+BULK = row(1, "GET <*> took <*>", {"info": 1_000_000})
+
+TEMPLATES = [
+    "GET <*> took <*>",
+    "cache miss <*>",
+    "job <*> failed",
+    "exception in <*>",
+    "order <*> created",
+    "<*> errors",
+    frames.REST_MESSAGE,
+]
+
+
+@st.composite
+def days(draw):
+    """Signatures of a day, anomalies and judgements of some of them."""
+    counts = st.sampled_from([0, 0, 0, 1, 50, 5_000, 200_000])
+    rows, anomalies, judgements = [], [], []
+    for i in range(draw(st.integers(1, 7))):
+        severities = {s: draw(counts) for s in frames.SEVERITIES}
+        if not any(severities.values()):
+            severities["info"] = 3
+        rows.append(
+            row(
+                i,
+                draw(st.sampled_from(TEMPLATES)),
+                severities,
+                weight=draw(st.sampled_from([1.0, 1.0, 20.0])),
+                per_log=draw(st.sampled_from([40.0, 333.3, 2_000.0])),
+                hours=draw(st.sampled_from([1, 7, 24])),
+            )
+        )
+        if draw(st.integers(0, 5)) == 0:
+            anomalies.append(anomaly(i, draw(st.sampled_from(["new_pattern", "rate_spike"]))))
+        if draw(st.booleans()):
+            worth = draw(st.sampled_from(["noise", "low", "high", "must_keep"]))
+            judgements.append(Judgement(signature=name(i), worth=WORTH[worth], category="other", reason="So it is."))
+    frame = pd.DataFrame(anomalies, columns=list(frames.ANOMALIES)) if anomalies else NO_ANOMALIES
+    return day_of(*rows), frame, judgements
+
+
+@settings(max_examples=60, deadline=None)
+@given(days(), st.sampled_from([0.0, 0.3, 0.7, 0.95]))
+def test_the_expected_effect_is_the_sum_of_decisions_over_signatures_and_severities(day, reduction):
+    signatures, anomalies, judgements = day
+    policy = make(signatures, anomalies, judgements, target_reduction=reduction)
+    plain = document(policy)
+    kept, kept_bytes = np.zeros(6), 0.0
+    volumes = severity_volumes(signatures)
+    for i, (_, pattern) in enumerate(signatures.iterrows()):
+        per_log = pattern["weighted_bytes"] / pattern["weighted_logs"]
+        for rank, severity in enumerate(frames.SEVERITIES):
+            rate = decide(plain, severity, pattern["signature"], error_like(pattern["template"])).rate
+            kept[rank] += volumes[i, rank] * rate
+            kept_bytes += volumes[i, rank] * rate * per_log
+    expected = policy.expected
+    assert expected.kept_logs == pytest.approx(kept.sum(), rel=1e-6, abs=0.01)
+    assert expected.kept_bytes == pytest.approx(kept_bytes, rel=1e-6, abs=0.01)
+    assert expected.logs == pytest.approx(signatures["weighted_logs"].sum(), rel=1e-6, abs=0.01)
+    assert expected.bytes == pytest.approx(signatures["weighted_bytes"].sum(), rel=1e-6, abs=0.01)
+    effects = {severity: effect.kept_logs for severity, effect in expected.severities.items()}
+    by_severity = {severity: kept[rank] for rank, severity in enumerate(frames.SEVERITIES) if volumes[:, rank].any()}
+    assert effects == pytest.approx(by_severity, rel=1e-6, abs=0.01)
+
+
+@settings(max_examples=60, deadline=None)
+@given(days(), st.sampled_from([0.0, 0.3, 0.7, 0.95]))
+def test_every_policy_holds_its_guardrails(day, reduction):
+    signatures, anomalies, judgements = day
+    policy = make(signatures, anomalies, judgements, target_reduction=reduction)
+    expected = policy.expected
+    assert expected.budget_bytes is not None
+    assert expected.budget_in_force is not None
+    assert expected.kept_bytes <= expected.budget_in_force * (1 + 1e-9) + 0.01
+    assert expected.budget_in_force >= expected.budget_bytes - 0.01
+    rising = [policy.severity_rates[s] for s in frames.SEVERITIES if s in policy.severity_rates]
+    assert rising == sorted(rising)
+    for severity, effect in expected.severities.items():
+        assert severity not in frames.ERROR_SEVERITIES or effect.kept_logs == effect.logs
+    found = rates(policy)
+    pinned = set(anomalies["subject"])
+    for _, pattern in signatures.iterrows():
+        if pattern["template"] == frames.REST_MESSAGE:
+            assert pattern["signature"] not in found
+            continue
+        rate = found[pattern["signature"]]
+        if error_like(pattern["template"]) or pattern["signature"] in pinned or pattern["weighted_logs"] < 100:
+            assert rate == 1.0
+        active = (pattern["hours"] > 0).sum()
+        assert rate >= 0.01
+        assert rate * pattern["weighted_logs"] >= min(10 * active, pattern["severities"][:4].sum()) * (1 - 1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(days(), st.randoms(use_true_random=False))
+def test_the_same_rows_in_any_order_give_the_same_document(day, random):
+    signatures, anomalies, judgements = day
+    expected = to_json(make(signatures, anomalies, judgements))
+    order = list(range(len(signatures)))
+    random.shuffle(order)
+    shuffled = signatures.iloc[order].set_index(pd.Index(range(50, 50 + len(order))))
+    random.shuffle(judgements)
+    assert to_json(make(shuffled, anomalies.iloc[::-1], judgements)) == expected
+
+
+def test_the_bytes_asked_for_are_saved():
+    bulk = [row(i, f"step {'abcdefgh'[i]} of <*> done", {"info": 10_000 * (i + 1)}) for i in range(8)]
+    policy = make(day_of(*bulk))
+    assert policy.expected.share == pytest.approx(0.3, rel=1e-3)
+    assert policy.expected.share <= 0.3
+    assert "save 70%" in policy.reasoning
+
+
+def test_a_budget_in_bytes_comes_before_the_reduction():
+    policy = make(day_of(BULK), budget_bytes=50_000_000.0)
+    assert policy.expected.kept_bytes == pytest.approx(50_000_000, rel=1e-3)
+    assert "The budget is 50 MB a day" in policy.reasoning
+
+
+@pytest.mark.parametrize(
+    ("pattern", "anomalies", "why"),
+    [
+        (row(2, "job <*> failed", {"info": 50_000}), [], "reads like an error"),
+        (row(2, "replica <*> lost", {"error": 40_000, "info": 10_000}), [], "most of its logs are errors"),
+        (row(2, "opened <*>", {"info": 50_000}), [anomaly(2, "new_pattern")], "new today"),
+        (row(2, "opened <*>", {"info": 50_000}), [anomaly(2, "rate_spike")], "under an anomaly today"),
+        (row(2, "opened <*>", {"info": 99}), [], "rare"),
+    ],
+)
+def test_errors_new_anomalous_and_rare_patterns_are_kept_whole_and_say_why(pattern, anomalies, why):
+    frame = pd.DataFrame(anomalies, columns=list(frames.ANOMALIES)) if anomalies else NO_ANOMALIES
+    policy = make(day_of(BULK, pattern), frame)
+    assert rates(policy)[name(2)] == 1.0
+    assert why in reasons(policy)[name(2)]
+    assert rates(policy)[name(1)] < 0.4
+
+
+def test_a_few_errors_do_not_keep_their_pattern_but_are_kept_and_paid_for():
+    mixed = row(2, "upload of <*> ended", {"info": 900_000, "error": 100_000})
+    policy = make(day_of(BULK, mixed), target_reduction=0.8)
+    assert rates(policy)[name(2)] < 0.5
+    assert policy.expected.severities["error"].kept_logs == 100_000
+    assert policy.expected.kept_bytes == pytest.approx(0.2 * policy.expected.bytes, rel=1e-3)
+
+
+def test_an_anomaly_of_a_service_keeps_no_pattern_whole():
+    of_service = anomaly(1, "rate_spike") | {"scope": "service", "subject": ""}
+    policy = make(day_of(BULK), pd.DataFrame([of_service], columns=list(frames.ANOMALIES)))
+    assert rates(policy)[name(1)] < 0.4
+
+
+def test_what_is_worth_more_is_kept_at_a_higher_rate():
+    pair = day_of(row(1, "a <*>", {"info": 500_000}), row(2, "b <*>", {"info": 500_000}))
+    judgements = [
+        Judgement(signature=name(1), worth=WORTH["noise"], category="debug", reason="Chatter."),
+        Judgement(signature=name(2), worth=WORTH["high"], category="billing", reason="Money."),
+    ]
+    policy = make(pair, judgements=judgements, min_rate=0.001)
+    found = rates(policy)
+    assert found[name(2)] / found[name(1)] == pytest.approx((0.7 / 0.02) ** 0.5, rel=1e-2)
+    assert reasons(policy)[name(2)] == "By worth and volume. Money."
+    assert {entry.signature: entry.category for entry in policy.pattern_rates} == {name(1): "debug", name(2): "billing"}
+
+
+def test_must_keep_is_kept_whole_only_within_its_share_of_the_budget():
+    patterns = [BULK, row(2, "audit <*>", {"info": 10_000}), row(3, "audit of <*>", {"info": 900_000})]
+    judgements = [
+        Judgement(signature=name(i), worth=WORTH["must_keep"], category="audit", reason="Trail.") for i in (2, 3)
+    ]
+    found = rates(make(day_of(*patterns), judgements=judgements))
+    assert found[name(2)] == 1.0
+    assert found[name(1)] < found[name(3)] < 1.0
+
+
+def test_each_pattern_keeps_its_floor_of_logs_in_active_hours():
+    policy = make(
+        day_of(BULK, row(2, "b <*>", {"info": 100_000}, hours=4)), budget_bytes=1.0, min_rate=1e-5, floor_per_hour=10
+    )
+    assert rates(policy) == {name(1): 240 / 1_000_000, name(2): 40 / 100_000}
+    assert "the budget in force" in policy.reasoning
+    assert policy.expected.budget_in_force == pytest.approx(280 * 100)
+    assert "At its floor." in reasons(policy)[name(1)]
+
+
+def test_a_pattern_whose_floor_is_all_its_logs_is_kept_whole_and_says_so():
+    policy = make(day_of(BULK, row(2, "b <*>", {"info": 200})))
+    assert rates(policy)[name(2)] == 1.0
+    assert reasons(policy)[name(2)] == "Kept whole: the floor is all of its logs."
+    assert "Of 2 patterns 1 are kept whole (1 by their floors or with room in the budget)." in policy.reasoning
+
+
+def test_volumes_are_those_before_earlier_sampling():
+    once = make(day_of(row(1, "a <*>", {"info": 500_000}), row(2, "b <*>", {"info": 100_000})))
+    again = make(day_of(row(1, "a <*>", {"info": 5_000}, weight=100.0), row(2, "b <*>", {"info": 100_000})))
+    assert once.version == again.version
+    assert once.expected == again.expected
+
+
+def test_weighted_logs_go_to_the_sampled_severities_and_errors_count_as_stored():
+    volumes = severity_volumes(day_of(row(1, "a <*>", {"debug": 10, "info": 30, "error": 50}, weight=20.0)))
+    assert volumes.tolist() == [[0.0, 200.0, 600.0, 0.0, 50.0, 0.0]]
+    only_errors = day_of(row(1, "a <*>", {"error": 50}))
+    only_errors["weighted_logs"] = 100.0
+    assert severity_volumes(only_errors).tolist() == [[0.0, 0.0, 0.0, 0.0, 100.0, 0.0]]
+
+
+def test_severity_rates_are_what_their_patterns_come_to():
+    patterns = [row(1, "a <*>", {"info": 2_000_000}), row(2, "b <*>", {"warn": 1_000_000})]
+    policy = make(day_of(*patterns), target_reduction=0.9)
+    assert policy.severity_rates == {
+        "info": rates(policy)[name(1)],
+        "warn": rates(policy)[name(2)],
+        "error": 1.0,
+        "fatal": 1.0,
+    }
+    assert policy.global_rate == pytest.approx(policy.expected.kept_logs / policy.expected.logs, rel=1e-3)
+
+
+def test_a_severity_is_kept_no_less_than_a_lower_one_and_few_logs_do_not_lift_many():
+    patterns = [row(1, "a <*>", {"info": 1_000_000}), row(2, "b <*>", {"debug": 1_000})]
+    policy = make(day_of(*patterns), target_reduction=0.9)
+    found = rates(policy)
+    pooled = (found[name(1)] * 1_000_000 + found[name(2)] * 1_000) / 1_001_000
+    assert found[name(2)] > found[name(1)]
+    assert policy.severity_rates["debug"] == policy.severity_rates["info"] == pytest.approx(pooled, rel=1e-3)
+
+
+def test_severities_whose_logs_all_have_one_rate_get_that_rate_to_the_digit():
+    for logs in range(1_001, 200_000, 7_919):
+        shares = {"trace": logs, "debug": 3 * logs, "info": 200_001, "warn": 7 * logs}
+        policy = make(day_of(row(1, "b <*>", shares, weight=3.7)), target_reduction=0.9)
+        rate = rates(policy)[name(1)]
+        assert policy.severity_rates == dict.fromkeys(shares, rate) | {"error": 1.0, "fatal": 1.0}
+
+
+def test_patterns_beyond_the_limit_are_unlisted_and_expected_as_unknown():
+    few = row(2, "b <*>", {"info": 48_000}, hours=24)
+    policy = make(day_of(BULK, few), max_patterns=1)
+    assert set(rates(policy)) == {name(1)}
+    rate = policy.severity_rates["info"]
+    kept = rates(policy)[name(1)] * 1_000_000 + 24 * (10 + (2_000 - 10) * rate)
+    assert policy.expected.kept_logs == pytest.approx(kept, rel=1e-6)
+    assert "1 are not listed" in policy.reasoning
+
+
+def test_of_patterns_alike_the_limit_lists_the_same_whatever_the_order_of_rows():
+    one, two = row(1, "a <*>", {"info": 9_000}), row(2, "b <*>", {"info": 9_000})
+    assert to_json(make(day_of(one, two), max_patterns=1)) == to_json(make(day_of(two, one), max_patterns=1))
+
+
+def test_new_patterns_are_listed_before_larger_ones():
+    frame = pd.DataFrame([anomaly(2, "new_pattern")], columns=list(frames.ANOMALIES))
+    assert set(rates(make(day_of(BULK, row(2, "b <*>", {"info": 500})), frame, max_patterns=1))) == {name(2)}
+
+
+def test_a_day_without_logs_keeps_all():
+    policy = make(frames.empty(frames.SIGNATURES))
+    assert policy.generated_by == "keep-all"
+
+
+def test_the_model_behind_the_judgements_is_named():
+    policy = make_policy(*SCOPE, day_of(BULK), NO_ANOMALIES, [], PolicySettings(), llm_model="some-model")
+    assert (policy.generated_by, policy.llm_model) == ("llm", "some-model")
+    assert "judged by some-model" in policy.reasoning
+
+
+def test_the_document_is_valid_and_its_effect_can_be_computed_anew():
+    signatures = day_of(BULK, row(2, "b <*>", {"warn": 700}))
+    policy = make(signatures)
+    assert parse(to_json(policy)) == policy
+    again = expected_effect(policy, signatures)
+    assert (again.kept_logs, again.kept_bytes) == (policy.expected.kept_logs, policy.expected.kept_bytes)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("service", "cart"), ("environment", "dev"), ("team_id", 8), ("day", date(2026, 9, 11))]
+)
+def test_rows_of_another_scope_are_refused(column, value):
+    with pytest.raises(ValueError, match=f"signatures: 1 of 1 rows have {column} "):
+        make(day_of(BULK | {column: value}))
+
+
+def test_a_signature_twice_is_refused():
+    with pytest.raises(ValueError, match=f"{name(1)} has more than one row"):
+        make(day_of(BULK, BULK))

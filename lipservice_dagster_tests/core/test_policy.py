@@ -1,0 +1,216 @@
+"""The policy document: bounds, canonical text, version and difference."""
+
+import json
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lipservice_dagster.core.frames import SEVERITIES
+from lipservice_dagster.core.policy import (
+    Expected,
+    Policy,
+    PolicyError,
+    diff,
+    document,
+    json_schema,
+    keep_all,
+    parse,
+    round_rate,
+    to_json,
+    version,
+)
+from lipservice_sampler.decision import decide
+
+A, B = "a" * 16, "b" * 16
+RATES = st.floats(0.0001, 1.0)
+
+
+def _fields(**changed):
+    return {
+        "team_id": 7,
+        "service": "checkout",
+        "environment": "prod",
+        "day": date(2026, 9, 10),
+        "global_rate": 0.1,
+        "severity_rates": {"info": 0.1, "error": 1.0, "fatal": 1.0},
+        "pattern_rates": [
+            {
+                "signature": B,
+                "template": "GET <*>",
+                "rate": 0.05,
+                "worth": 0.1,
+                "reason": "By worth.",
+                "class": "access_log",
+            },
+            {"signature": A, "template": "job <*> done", "rate": 0.5},
+        ],
+        "unknown": {"first_per_hour": 10},
+        "generated_by": "rules",
+    } | changed
+
+
+def policy(**changed) -> Policy:
+    return Policy.model_validate(_fields(**changed))
+
+
+@st.composite
+def policies(draw):
+    signatures = draw(st.lists(st.sampled_from([c * 16 for c in "abcdef"]), unique=True))
+    return policy(
+        global_rate=draw(RATES),
+        severity_rates={"info": draw(RATES), "error": 1.0, "fatal": 1.0},
+        pattern_rates=[
+            {"signature": s, "template": draw(st.text(max_size=8)), "rate": draw(RATES)} for s in signatures
+        ],
+        unknown={"first_per_hour": draw(st.integers(0, 50))},
+        reasoning=draw(st.text(max_size=20)),
+        expected=Expected(logs=draw(st.floats(0, 1e12)), bytes=draw(st.floats(0, 1e15))),
+    )
+
+
+@given(policies())
+def test_a_policy_survives_its_json(made):
+    text = to_json(made)
+    assert parse(text) == made
+    assert to_json(parse(json.loads(text))) == text
+
+
+def test_the_json_is_canonical():
+    text = to_json(policy())
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    backwards = dict(reversed(_fields(pattern_rates=list(reversed(_fields()["pattern_rates"]))).items()))
+    assert to_json(Policy.model_validate(backwards)) == text
+
+
+def test_the_document_names_the_kind_of_log_class_and_carries_its_version():
+    made = policy()
+    plain = document(made)
+    assert {entry["signature"]: entry["class"] for entry in plain["pattern_rates"]} == {A: "other", B: "access_log"}
+    assert plain["version"] == version(made) == made.version
+    assert len(made.version) == 16
+
+
+def test_the_decision_reads_the_document():
+    plain = document(policy())
+    assert decide(plain, "info", B, False) == (0.05, "pattern")
+    assert decide(plain, "info", None, False, unknown_seen=9) == (1.0, "unknown")
+    assert decide(plain, "info", None, False, unknown_seen=10) == (0.1, "severity")
+
+
+@pytest.mark.parametrize(
+    ("rate", "rounded"), [(1 / 3, 0.3333), (0.99999, 1.0), (0.000123456, 0.0001235), (1.0, 1.0), (0.25, 0.25)]
+)
+def test_rates_keep_four_significant_digits(rate, rounded):
+    assert round_rate(rate) == rounded
+    assert policy(global_rate=rate).global_rate == rounded
+
+
+def test_the_same_rates_on_another_day_are_the_same_version():
+    later = policy(day=date(2026, 9, 11), reasoning="another day", expected=Expected(logs=5.0), global_rate=0.10000001)
+    assert version(later) == version(policy())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"team_id": 8},
+        {"service": "cart"},
+        {"environment": "dev"},
+        {"mask_version": 999},
+        {"global_rate": 0.2},
+        {"severity_rates": {"info": 0.2, "error": 1.0, "fatal": 1.0}},
+        {"severity_rates": {"error": 1.0, "fatal": 1.0}},
+        {"unknown": {"first_per_hour": 11}},
+        {"pattern_rates": []},
+        {"pattern_rates": [{"signature": A, "template": "job <*> done", "rate": 0.4}]},
+        {"pattern_rates": [{"signature": A, "template": "job <*> is done", "rate": 0.5}]},
+    ],
+)
+def test_whatever_a_policy_does_otherwise_gives_another_version_and_a_difference(changed):
+    assert version(policy(**changed)) != version(policy())
+    assert diff(policy(), policy(**changed))
+
+
+@given(policies(), policies())
+def test_two_policies_differ_exactly_when_their_versions_do(a, b):
+    assert (diff(a, b) == []) == (version(a) == version(b))
+    assert diff(a, a) == []
+
+
+def test_a_difference_reads_as_sentences_with_the_largest_change_first():
+    other = policy(
+        severity_rates={"debug": 0.02, "info": 0.1, "error": 1.0, "fatal": 1.0},
+        pattern_rates=[
+            {"signature": A, "template": "job <*> done", "rate": 0.25},
+            {"signature": B, "template": "GET <*>", "rate": 0.01},
+            {"signature": "c" * 16, "template": "hello", "rate": 1.0},
+        ],
+    )
+    assert diff(policy(), other) == [
+        "severity debug: kept at 0.02, not listed before",
+        f"pattern {B} “GET <*>”: 0.05 → 0.01 (5 times as few kept)",
+        f"pattern {A} “job <*> done”: 0.5 → 0.25 (2 times as few kept)",
+        f"pattern {'c' * 16} “hello”: kept at 1, not listed before",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"severity_rates": {"info": 0.1, "error": 0.5, "fatal": 1.0}}, "severity_rates.error is 0.5.*set it to 1.0"),
+        ({"severity_rates": {"error": 1.0}}, "severity_rates.fatal is missing"),
+        ({"global_rate": 1.5}, r"global_rate: .*less than or equal to 1.*\(got 1.5\)"),
+        ({"global_rate": 0.0}, r"global_rate: .*greater than 0.*\(got 0.0\)"),
+        ({"global_rate": float("nan")}, "global_rate: .*"),
+        ({"pattern_rates": [{"signature": A, "template": "t", "rate": -1}]}, r"pattern_rates.0.rate: .*\(got -1\)"),
+        ({"pattern_rates": [{"signature": A, "template": "t", "rate": 1}] * 2}, f"lists {A} more than once"),
+        ({"floors": {"min_rate": 0.07}}, rf"pattern_rates\[{B}\].rate is 0.05, below floors.min_rate 0.07"),
+        ({"severity_rates": {"loud": 0.1, "error": 1.0, "fatal": 1.0}}, "severity_rates.loud"),
+        ({"colour": "red"}, r"colour: Extra inputs are not permitted \(got 'red'\)"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"generated_by": "llm"}, "name the model"),
+        ({"version": "0" * 16}, "says version '0000000000000000', but its content is"),
+    ],
+)
+def test_a_document_out_of_bounds_is_refused_with_what_and_where(changed, message):
+    with pytest.raises(
+        PolicyError, match=f"(?s)team 7, service 'checkout', environment 'prod' is not valid.*{message}"
+    ):
+        parse(_fields(**changed))
+
+
+def test_a_document_changed_after_it_was_made_is_refused():
+    changed = json.loads(to_json(policy()))
+    changed["pattern_rates"][0]["rate"] = 0.9
+    with pytest.raises(PolicyError, match="changed after it was made"):
+        parse(json.dumps(changed))
+
+
+def test_text_that_is_no_json_is_refused():
+    with pytest.raises(PolicyError, match="Invalid JSON"):
+        parse("{")
+
+
+def test_a_policy_cannot_be_changed_in_place():
+    with pytest.raises(ValidationError):
+        policy().global_rate = 0.5
+
+
+def test_keep_all_keeps_every_log():
+    plain = document(keep_all(7, "checkout", "prod", date(2026, 9, 10)))
+    for severity in SEVERITIES:
+        for signature in (None, A):
+            assert decide(plain, severity, signature, False, unknown_seen=1000).rate == 1.0
+    assert plain["generated_by"] == "keep-all"
+    assert plain["expected"]["share"] == 1.0
+
+
+def test_the_json_schema_names_every_field_of_the_document():
+    schema = json_schema()
+    plain = document(policy())
+    assert set(schema["properties"]) == set(plain)
+    assert set(schema["$defs"]["PatternRate"]["properties"]) == set(plain["pattern_rates"][0])
+    assert schema["additionalProperties"] is False

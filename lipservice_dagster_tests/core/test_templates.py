@@ -1,0 +1,213 @@
+"""Mining: what is one template, what stays two, and that only the set of messages decides."""
+
+from __future__ import annotations
+
+import io
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lipservice_dagster.core.templates import mine, templates_of
+from lipservice_dagster.templates_command import run
+from lipservice_sampler.masks import mask
+from lipservice_sampler.matching import Matcher
+from lipservice_sampler.text import repair, signature
+
+NAMES = [
+    "alice",
+    "bob",
+    "carol",
+    "dave",
+    "erin",
+    "frank",
+    "grace",
+    "heidi",
+    "ivan",
+    "judy",
+    "mallory",
+    "oscar",
+    "peggy",
+    "trent",
+    "victor",
+    "walter",
+]
+
+
+def mined(raw: list[str]) -> dict[str, str]:
+    """Raw message → mined template."""
+    result = mine([mask(r) for r in raw])
+    return {r: result.templates[i] for r, i in zip(raw, result.assignment, strict=True)}
+
+
+def test_a_word_becomes_a_variable_with_evidence() -> None:
+    raw = [f"session of user {n} was closed" for n in NAMES]
+    assert set(mined(raw).values()) == {"session of user <*> was closed"}
+    assert len(set(mined(raw[:2]).values())) == 2
+
+
+def test_opposite_states_stay_apart() -> None:
+    raw = [f"[instance: {i}f] VM {s} (Lifecycle Event)" for i in range(9) for s in ("Started", "Paused", "Stopped")]
+    assert len(set(mined(raw).values())) == 3
+
+
+def test_states_in_capitals_stay_apart() -> None:
+    states = ("NEW", "SCHEDULED", "RUNNING", "FAILED", "KILLED", "SUCCEEDED")
+    raw = [f"task_{i} moved from {a} to {b}" for i, (a, b) in enumerate(zip(states, states[1:], strict=False))]
+    assert len(set(mined(raw).values())) == len(raw)
+
+
+def test_one_stray_message_is_not_drawn_into_a_big_group() -> None:
+    raw = [f"package {n} was installed by root" for n in NAMES] + ["package alice was removed by root"]
+    templates = mined(raw)
+    assert templates[raw[-1]] == "package alice was removed by root"
+    assert {templates[r] for r in raw[:-1]} == {"package <*> was installed by root"}
+
+
+def test_events_whose_words_change_together_stay_apart() -> None:
+    raw = ["interrupt: illegal instruction", "interrupt: imprecise exception", "interrupt: unknown operation"]
+    raw += ["interrupt: privileged call", "interrupt: floating trap"]
+    assert len(set(mined(raw).values())) == len(raw)
+
+
+def test_json_keys_are_constant_and_values_vary() -> None:
+    raw = [
+        f'{{"level":"info","msg":"user {m}","user":"{n}","id":{i},"ok":true}}'
+        for i, n in enumerate([*NAMES, "Anna Maria Smith", "Jan van der Berg"])
+        for m in ("created", "deleted")
+    ]
+    assert set(mined(raw).values()) == {
+        f'{{"level":"info","msg":"user {m}","user":"<*>","id":<*>,"ok":<*>}}' for m in ("created", "deleted")
+    }
+
+
+def test_key_value_bodies_with_values_of_several_forms_are_one_template() -> None:
+    raw = [
+        f'acquire lock={i}, tag="{t}", name={n}, ws={w}, uid={i}'
+        for i, (t, n, w) in enumerate(
+            [("View Lock", "com.a.ui", "null"), ("RILJ", "android", "Source{12}"), ("*launch*", "com.a.ui", "null")]
+        )
+    ]
+    assert set(mined(raw).values()) == {'acquire lock=<*>, tag="<*>", name=<*>, ws=<*>, uid=<*>'}
+
+
+def test_lists_of_any_length_are_one_template() -> None:
+    raw = [f"assigned partitions [{', '.join(f'orders-{i}' for i in range(n))}] now" for n in range(1, 30)]
+    assert set(mined(raw).values()) == {"assigned partitions [<*>] now"}
+    raw = [f"Loaded plugins: {', '.join(NAMES[i : i + n])}" for n in range(1, 5) for i in range(12)]
+    assert len(set(mined(raw).values())) == 1
+
+
+def test_values_in_several_units_are_one_template_and_one_unit_stays_written() -> None:
+    assert set(mined(["took 5 ms to flush", "took 2 s to flush"]).values()) == {"took <*> to flush"}
+    assert set(mined(["took 5 ms to flush", "took 2 ms to flush"]).values()) == {"took <*> ms to flush"}
+
+
+def test_an_empty_value_is_a_value() -> None:
+    raw = ["connection from 10.0.0.1 () at noon", "connection from 10.0.0.2 (a-b-17.example.net) at noon"]
+    assert set(mined(raw).values()) == {"connection from <*> (<*>) at noon"}
+
+
+def test_the_exceptions_type_decides() -> None:
+    types = ("IOException", "StateException", "NullPointerException", "TypeError", "KeyError", "ValueError")
+    raw = [f"worker {i} died\njava.lang.{t}: no\n\tat a.b(C.java:{i})" for i, t in enumerate(types)]
+    assert len(set(mined(raw).values())) == len(types)
+
+
+def test_the_assignment_points_into_sorted_templates() -> None:
+    result = mine(["b <*>", "a", "b <*>"], [1, 2, 3])
+    assert result.templates == ("a", "b <*>")
+    assert result.assignment.dtype == np.int64
+    assert result.assignment.tolist() == [1, 0, 1]
+    empty = mine([])
+    assert empty.templates == ()
+    assert empty.assignment.shape == (0,)
+
+
+def test_counts_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 messages but 1 counts"):
+        mine(["a", "b"], [1])
+
+
+TEXTS = st.lists(st.text(st.sampled_from('ab1 ="()[]{},:<*>\n'), max_size=30).map(repair), max_size=25)
+
+
+@settings(deadline=None)
+@given(TEXTS, st.randoms(use_true_random=False))
+def test_neither_order_nor_counts_decide(raw: list[str], rng: random.Random) -> None:
+    before = mined(raw)
+    shuffled = rng.sample(raw, len(raw)) + raw[:3]
+    assert mined(shuffled) == before
+    messages = [mask(r) for r in raw]
+    assert mine(messages, [rng.randrange(9) for _ in messages]).templates == mine(messages).templates
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=40).map(repair), max_size=10))
+def test_any_text_is_mined(raw: list[str]) -> None:
+    assert len(mined(raw)) == len(set(raw))
+
+
+def _service(seed: int, lines: int) -> list[str]:
+    rng = random.Random(seed)
+    forms = (
+        lambda: f"user {rng.choice(NAMES)} logged in from 10.0.{rng.randrange(256)}.{rng.randrange(256)}",
+        lambda: f"job {rng.choice(NAMES)} finished in {rng.randrange(999)} {rng.choice(['ms', 's'])}",
+        lambda: (
+            f'level=info msg="request handled" user="{rng.choice(NAMES)} {rng.choice(NAMES)}" dur={rng.randrange(99)}ms'
+        ),
+        lambda: f'{{"msg":"paid","by":"{rng.choice(NAMES)}","items":[{", ".join(map(str, range(rng.randrange(9))))}]}}',
+        lambda: f"values: {[rng.randrange(99) for _ in range(rng.randrange(9))]}",
+        lambda: f"tags: {', '.join(rng.sample(NAMES, rng.randrange(1, 5)))}",
+        lambda: f"cache {rng.choice(['hit', 'miss'])} for blk_{rng.randrange(10**9)}",
+        lambda: f"replication {rng.choice(['enabled', 'disabled'])} on node-{rng.randrange(99)}",
+    )
+    return [rng.choice(forms)() for _ in range(lines)]
+
+
+def test_matching_agrees_with_mining() -> None:
+    messages = [mask(r) for r in _service(1, 4000)]
+    result = mine(messages)
+    matched = Matcher(result.templates).match_many(messages)
+    agree = sum(m == result.templates[i] for m, i in zip(matched, result.assignment, strict=True))
+    assert agree >= 0.999 * len(messages)
+
+
+def test_one_half_of_a_stream_knows_the_other() -> None:
+    messages = [mask(r) for r in _service(2, 6000)]
+    left, right = mine(messages[::2]), mine(messages[1::2])
+    matched = Matcher(left.templates).match_many(messages[1::2])
+    agree = sum(m == right.templates[i] for m, i in zip(matched, right.assignment, strict=True))
+    assert agree >= 0.995 * len(matched)
+
+
+def test_templates_of_lines_are_written_as_their_messages_are() -> None:
+    lines = [f"Failed password for {n} from 10.0.0.{i} port {i} ssh2" for i, n in enumerate(NAMES)]
+    lines += ["LOGIN ON tty1", "LOGIN ON tty2", "jk2_init() done"]
+    pairs = templates_of(lines)
+    assert {t for _, t in pairs[: len(NAMES)]} == {"Failed password for <*> from <*> port <*> ssh2"}
+    assert [t for _, t in pairs[len(NAMES) :]] == ["LOGIN ON <*>", "LOGIN ON <*>", "jk2_init() done"]
+    assert pairs[0][0] == signature("", "Failed password for <*> from <*> port <*> ssh0")
+    assert pairs[-1][0] == signature("", "jk0_init() done")
+
+
+def test_the_command_answers_line_by_line() -> None:
+    lines = _service(3, 500) + ["", "\ttab", "ünï", "ssh2 ünï"]
+    out = io.BytesIO()
+    run(io.BytesIO("\n".join(lines).encode() + b"\n\xff\xfe bad\n"), out)
+    rows = [line.split("\t") for line in out.getvalue().decode().removesuffix("\n").split("\n")]
+    assert rows[:-1] == [[s, t] for s, t in templates_of([*lines, "\ufffd bad"])][:-1]
+    assert rows[-1][1] == "\ufffd bad"
+    empty = io.BytesIO()
+    run(io.BytesIO(b""), empty)
+    assert empty.getvalue() == b""
+
+
+def test_the_command_starts_without_heavy_imports() -> None:
+    code = "import sys, lipservice_dagster.templates_command; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "pandas", "dagster", "sqlalchemy"} & set(loaded)

@@ -1,0 +1,106 @@
+"""A masked message finds its template; a template's pattern matches its raw messages."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lipservice_sampler.masks import mask
+from lipservice_sampler.matching import Matcher, collapse, fields, runs, template_regex, words
+from lipservice_sampler.text import repair
+
+TEXTS = st.text(st.one_of(st.sampled_from("ab10 <*>=\"'()[]{},;:|#.-/\\\n\t"), st.characters()), max_size=40).map(
+    repair
+)
+
+
+def test_variables_match_words_and_constants_match_themselves() -> None:
+    matcher = Matcher(["user <*> logged in", "user <*> logged out"])
+    assert matcher.match("user alice logged in") == "user <*> logged in"
+    assert matcher.match("user <*> logged out") == "user <*> logged out"
+    assert matcher.match("user alice logged off") is None
+    assert matcher.match("user alice logged in twice") is None
+
+
+def test_the_most_specific_template_wins_whatever_the_order() -> None:
+    templates = ["<*> done", "job <*>", "job done"]
+    for order in (templates, templates[::-1]):
+        assert Matcher(order).match("job done") == "job done"
+        assert Matcher(order).match("job started") == "job <*>"
+        assert Matcher(order).match("task done") == "<*> done"
+
+
+def test_values_of_any_length_match_fields_and_runs() -> None:
+    matcher = Matcher(['{"msg":"hi","user":"<*>"}', "ids [<*>] seen", "plugins: <*>", "wait <*> left"])
+    assert matcher.match('{"msg":"hi","user":"Anna Maria Smith"}') == '{"msg":"hi","user":"<*>"}'
+    assert matcher.match('{"msg":"ho","user":"Anna Maria Smith"}') is None
+    assert matcher.match("ids [<*>, <*>, <*>] seen") == "ids [<*>] seen"
+    assert matcher.match("plugins: a, b, c") == "plugins: <*>"
+    assert matcher.match("wait <*> seconds left") == "wait <*> left"
+
+
+def test_nothing_matches_without_templates() -> None:
+    assert Matcher([]).match_many(["", "a"]) == [None, None]
+
+
+@given(st.lists(TEXTS.map(mask), max_size=6))
+def test_every_template_matches_itself(templates: list[str]) -> None:
+    assert Matcher(templates).match_many(templates) == templates
+
+
+@given(st.lists(TEXTS.map(mask), max_size=6), st.lists(TEXTS.map(mask), max_size=6), st.randoms(use_true_random=False))
+def test_the_order_of_templates_changes_nothing(templates: list[str], messages: list[str], rng: random.Random) -> None:
+    shuffled = rng.sample(templates, len(templates))
+    assert Matcher(templates).match_many(messages) == Matcher(shuffled).match_many(messages)
+
+
+@given(TEXTS)
+def test_parts_put_together_are_the_message(text: str) -> None:
+    parts, seps = words(text)
+    assert "".join(a + b for a, b in zip(parts, [*seps, ""], strict=True)) == text
+    for cut in (fields, runs):
+        parts, around = cut(text)
+        assert "".join(a + b for a, b in zip(around, [*parts, ""], strict=True)) == text
+
+
+@given(TEXTS)
+def test_collapsing_twice_is_collapsing_once(text: str) -> None:
+    assert collapse(collapse(text)) == collapse(text)
+
+
+@given(TEXTS)
+def test_a_pattern_matches_the_raw_message_of_its_template(text: str) -> None:
+    if "\n" not in text and "\x1b" not in text:
+        assert re.search(template_regex(mask(text)), text, re.A) is not None
+
+
+def test_a_pattern_is_anchored_and_reads_constants_as_written() -> None:
+    pattern = template_regex("open(<*>) failed: 'x' via ssh0")
+    assert re.search(pattern, "open(/a b) failed:  'x' via ssh2\n")
+    assert not re.search(pattern, "reopen(/a) failed: 'x' via ssh2")
+    assert not re.search(pattern, "open(/a) failed: 'x' via sshd")
+    assert not re.search(pattern, "open(/a) failed: 'x' via ssh2 now")
+
+
+def test_a_pattern_passes_over_the_frames_of_a_stack_trace() -> None:
+    raw = "Request 7 failed\njava.io.IOException: no\n\tat a.b(C.java:1)\nCaused by: x.Y: z\n\t... 3 more"
+    assert re.search(template_regex(mask(raw)), raw)
+    raw = 'Traceback (most recent call last):\n  File "/a.py", line 3, in f\n    g()\nKeyError: 7'
+    assert re.search(template_regex(mask(raw)), raw)
+
+
+def test_many_templates_cost_little_more_than_few() -> None:
+    def seconds(count: int) -> float:
+        matcher = Matcher(f"event a{i:x}z of <*> in b{i:x}z".replace("0", "o") for i in range(count))
+        messages = [
+            f"event a{i % count:x}z of v{n} in b{i % count:x}z".replace("0", "o") for n, i in enumerate(range(4000))
+        ]
+        start = time.process_time()
+        assert None not in matcher.match_many(messages)
+        return time.process_time() - start
+
+    assert seconds(1000) < 5 * max(seconds(10), 0.005)

@@ -1,0 +1,237 @@
+"""The decision: at which rate is this log kept, and why.
+
+One code for the edge (SDK), for the backtest that replays a policy over days it has not seen, and for the expected
+effect written into a policy. It works over the plain mapping of the policy document and keeps no state: who decides
+passes what it knows (how often an unknown pattern was seen this hour), so the same inputs give the same decision
+everywhere.
+
+Order, first that applies:
+
+1. ``error`` — severities error and fatal are kept whole, whatever the document says.
+2. ``error_like`` — so are messages at lower severities that read like an error.
+3. ``pattern`` — the rate of the message's signature.
+4. ``unknown`` — of a pattern the policy does not list, the first ``unknown.first_per_hour`` logs of an hour are kept.
+5. ``severity`` — the rate of the severity.
+6. ``global`` — the rate of everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+ERROR_SEVERITIES = frozenset({"error", "fatal"})
+
+SEVERITY_NAMES: Mapping[str, str] = {
+    **{name: name for name in ("trace", "debug", "info", "warn", "error", "fatal")},
+    "verbose": "trace",
+    "notice": "info",
+    "information": "info",
+    "warning": "warn",
+    "err": "error",
+    "severe": "error",
+    "critical": "fatal",
+    "crit": "fatal",
+    "alert": "fatal",
+    "emerg": "fatal",
+    "emergency": "fatal",
+    "panic": "fatal",
+}
+"""What loggers write, and the severity it is; what is not listed is info, as PostHog stores it."""
+
+# A word counts where it stands by itself. As part of an identifier, a path or a file name (error_rate, on_error,
+# /errors/404, error.log, fail-safe) it names a thing and reports nothing.
+_ALONE = r"(?<![\w/.])(?:{})(?![/-]?\w|\.\w)"
+
+ERROR_LIKE: tuple[tuple[str, str], ...] = (
+    ("error", _ALONE.format(r"errors?|errored")),
+    ("error", r"(?-i:[a-z]Errors?\b)"),  # TypeError
+    ("exception", r"(?<!/)exceptions?(?![-/_]?\w)"),  # also NullPointerException
+    ("fail", _ALONE.format(r"fail(?:ed|s|ing|ures?)?")),
+    ("fatal", _ALONE.format(r"fatal(?:ity|ly)?")),
+    ("panic", _ALONE.format(r"panic(?:s|ked|king)?")),
+    ("traceback", r"\btracebacks?\b"),
+    ("stack", r"\bstack[ _-]?traces?\b"),
+    ("crash", _ALONE.format(r"crash(?:ed|es|ing)?|crashloopbackoff")),
+    ("segfault", r"\bsegfault(?:s|ed)?\b"),
+    ("segmentation", r"\bsegmentation (?:fault|violation)\b"),
+    ("sigsegv", r"\bsigsegv\b"),
+    ("core dump", r"\bcore dump(?:ed)?\b"),
+    ("memory", r"\bout[ _-]of[ _-]memory\b"),
+    ("outofmemory", r"outofmemory"),
+    ("oom", r"\boom[ _-]?kill(?:ed|er|ing)?\b"),
+    ("deadlock", _ALONE.format(r"deadlock(?:s|ed)?")),
+    ("unhandled", r"\bunhandled\b"),
+    ("uncaught", r"\buncaught\b"),
+    ("abort", _ALONE.format(r"abort(?:ed|ing)")),
+    ("timed out", r"\btimed out\b"),
+    ("refused", r"\bconnection refused\b"),
+    ("reset by peer", r"\breset by peer\b"),
+)
+"""What reads like an error: text the lower-cased message must hold (cheap to rule out), and the expression to match."""
+
+_WORD = (
+    r"(?:errors?|exceptions?|fail(?:ed|s|ing|ures?)?|fatal|panics?|panicked|crash(?:ed|es)?|deadlocks?|aborted|"
+    r"tracebacks?)"
+)
+_COUNTED = r"(?:errors|exceptions|failures|fails|panics|crashes|deadlocks|tracebacks)"
+# Only kinds of error may stand between the negation and the word: "no such host: failed" reports one.
+_KIND = (
+    r"(?:(?:more|new|further|other|known|fatal|critical|serious|major|minor|internal|unhandled|uncaught|runtime|"
+    r"validation|parse|build|tests?|server|client|network|jobs?|tasks?)[\s-]+)?"
+)
+_NOTHING = r"(?:0+(?:\.0+)?%?|null|none|nil|false|n/a|\[\]|\{\})"
+
+NEGATED: tuple[str, ...] = (
+    # no errors, without any fatal error, non-fatal, zero test failures
+    rf"\b(?:no|without|without any|zero|non)[\s-]+{_KIND}{_WORD}\b",
+    # not an error, never failed
+    rf"\b(?:not|never|isn't|hasn't|didn't)\s+(?:an?\s+)?{_WORD}\b",
+    # found 0 errors; <*> errors
+    rf"(?:(?<![\w.])0+|<\*>)\s+{_KIND}{_COUNTED}\b",
+    # 12 passed, 0 failed; but not after a plain word: "worker 0 failed" reports one
+    rf"(?:^|[,;:(\[|/]\s*|\b(?:with|and|had|were|was)\s+)0+\s+{_KIND}{_WORD}\b",
+    # <*> passed, <*> failed
+    rf"[,;(\[|]\s*<\*>\s+{_KIND}{_WORD}\b",
+    # passed: <*>, failed: <*>
+    rf"(?:^|[,;(\[|]\s*|(?<=<\*>\s))(?:failed|{_COUNTED}):\s*<\*>(?=\s*(?:$|[,;|)\]]|\w+[:=]))",
+)
+"""Expressions for a phrase that takes such a word back: it is cut out before looking again.
+
+A value that is masked may be 0 or null, or not. Where it alone says which, the word does not count."""
+
+NEGATING: tuple[str, ...] = (
+    # "error": null, errors: 0, fatal=false, error count: 0
+    rf"""(?:[\s_-](?:count|rate|ratio|total))?["']?\s*[=:]\s*["']?{_NOTHING}(?=["']?\s*(?:$|[,;|&)\]}}]|\w+["']?[=:]))""",
+    # error="", failed=0 and more text
+    r"""["']?\s*[=:]\s*(?:""|\'\')""",
+    rf"={_NOTHING}(?=\s)",
+    # error rate: <*>, failed=<*>, "error": <*>
+    r"[\s_-](?:count|rate|ratio|total)\s*[=:]\s*<\*>",
+    r"""(?:=["']?|["']\s*[:=]\s*["']?)<\*>(?=["']?(?:[\s,;|&)\]}]|$))""",
+    r"-free\b",
+)
+"""Expressions for what right after such a word takes it back, likewise."""
+
+
+class Decision(NamedTuple):
+    """The rate (the probability to keep, in [0, 1]) and the step that gave it, a word of the module's list."""
+
+    rate: float
+    reason: str
+
+
+def severity_name(severity: str) -> str:
+    """One of trace, debug, info, warn, error, fatal, for any spelling; unknown text is info."""
+    name = SEVERITY_NAMES.get(severity)
+    return name if name is not None else SEVERITY_NAMES.get(severity.strip().lower(), "info")
+
+
+def indexed(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy with ``pattern_rates`` as a mapping from signature, for many decisions over one document.
+
+    `decide` takes either form and gives the same; over the document as it is, it searches the list.
+    """
+    patterns = policy.get("pattern_rates", ())
+    if isinstance(patterns, Mapping):
+        return dict(policy)
+    return {**policy, "pattern_rates": {entry["signature"]: entry for entry in patterns}}
+
+
+_FLAGS = re.ASCII | re.IGNORECASE
+_RULES = tuple((stem, re.compile(expression, _FLAGS)) for stem, expression in ERROR_LIKE)
+_NEGATED = re.compile("|".join((*NEGATED, rf"\b{_WORD}(?:{'|'.join(NEGATING)})")), _FLAGS)
+
+
+def error_like(message: str) -> bool:
+    """Whether a message, raw or masked, reads like an error: it holds a word of `ERROR_LIKE` that is not taken back.
+
+    Words in identifiers, negations (``no errors``, ``failed=0``, ``"error": null``) and fields whose value is masked
+    (``<*> errors``, ``error=<*>``) do not count: of those the raw message tells, which the edge reads. Else in doubt it
+    says True: a log kept for nothing costs its bytes, an error lost is lost.
+    """
+    return _hit(message) and _hit(_NEGATED.sub(" ; ", message))
+
+
+def _hit(message: str) -> bool:
+    lowered = message.lower()
+    return any(stem in lowered and rule.search(message) is not None for stem, rule in _RULES)
+
+
+def decide(
+    policy: Mapping[str, Any],
+    severity: str,
+    signature: str | None,
+    body_error_like: bool,
+    *,
+    unknown_seen: int = 0,
+) -> Decision:
+    """The rate this log is kept at, and the step that gave it.
+
+    Args:
+        policy: the policy document as parsed JSON, or what `indexed` made of it.
+        severity: in any spelling `severity_name` reads.
+        signature: of the template the masked message matches, or None where it matches none.
+        body_error_like: what `error_like` says. At the edge of the message as it was logged, where values are still to
+            be seen (``failed=0`` and ``failed=3`` share a masked message); elsewhere of the masked message.
+        unknown_seen: how many logs of this unknown pattern were decided before it in the same UTC hour. Not read for
+            listed patterns. With the default a first log is meant, which is kept.
+
+    Raises:
+        KeyError: the document has no ``global_rate``.
+    """
+    name = severity_name(severity)
+    if name in ERROR_SEVERITIES:
+        return Decision(1.0, "error")
+    if body_error_like:
+        return Decision(1.0, "error_like")
+    entry = _pattern(policy.get("pattern_rates", ()), signature)
+    if entry is not None:
+        return Decision(float(entry["rate"]), "pattern")
+    if unknown_seen < policy.get("unknown", {}).get("first_per_hour", 0):
+        return Decision(1.0, "unknown")
+    rate = policy.get("severity_rates", {}).get(name)
+    if rate is not None:
+        return Decision(float(rate), "severity")
+    return Decision(float(policy["global_rate"]), "global")
+
+
+def expected_kept(
+    policy: Mapping[str, Any],
+    severity: str,
+    signature: str | None,
+    body_error_like: bool,
+    hours: Iterable[float],
+) -> float:
+    """How many logs of a group (one pattern at one severity) are expected to be kept: Σ of `decide`'s rates.
+
+    ``hours`` holds the group's logs in each hour; they count apart because the first ones of an unknown pattern are
+    kept in every hour anew.
+    """
+    first = decide(policy, severity, signature, body_error_like)
+    if first.reason != "unknown":
+        return first.rate * float(sum(hours))
+    limit = policy["unknown"]["first_per_hour"]
+    then = decide(policy, severity, signature, body_error_like, unknown_seen=limit).rate
+    return float(sum(min(logs, limit) + max(logs - limit, 0.0) * then for logs in hours))
+
+
+def keeps(rate: float, key: bytes) -> bool:
+    """Whether the log with this key is kept at this rate.
+
+    The key's hash, read as a number in [0, 1), lies below the rate: the same key gives the same answer in every
+    process, and a key kept at one rate is kept at any higher one. The key must tell logs apart (a record's id, or trace
+    and span with a counter): logs that share a key share their fate. Rates outside [0, 1] count as the nearer end.
+    """
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") < rate * 2.0**64
+
+
+def _pattern(patterns: Any, signature: str | None) -> Mapping[str, Any] | None:
+    """The entry of the signature in either form of ``pattern_rates``, or None."""
+    if signature is None:
+        return None
+    if isinstance(patterns, Mapping):
+        return patterns.get(signature)
+    return next((entry for entry in patterns if entry["signature"] == signature), None)

@@ -1,0 +1,203 @@
+"""Which template a masked message belongs to, and templates as regular expressions.
+
+What belongs here: how a masked message falls into parts, the `Matcher` (used for the window, the backtest and at the
+edge), and the export of a template as a pattern over raw messages.
+
+A masked message is cut in three ways, from strict to lenient. `words`: at white space and punctuation. `fields`: the
+values of ``key=value`` pairs, quoted texts and bracketed lists stand out, however many words they have. `collapse`:
+runs of values count as one. Two messages of one template agree in what stands between the parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from .masks import VARIABLE
+
+Parts = tuple[tuple[str, ...], tuple[str, ...]]
+"""Parts of a message that may vary, and the fixed texts between them (and, for fields, around them)."""
+
+_SEPARATORS = re.compile(r"((?:[\s,;=()\[\]{}\"'|#:]|\.\.+|<(?!\*>)|(?<!<\*)>)+)")
+_RUN = re.compile(
+    r"<?<\*>(?: (?:[munµ]?s|secs?|seconds?|min|mins|minutes?|h|hours?|days?|bytes?)\b)?"
+    r"(?:(?:[\s,;|]*|:)<\*>)*"
+)
+_FIELDS = re.compile(
+    r"""
+    (?<=[\w\]"]=)(?:"[^"]*"|'[^']*'|(?:<\*>|[^\s,;()\[\]{}"'=<>|])*(?:\{[^{}]*\}|\([^()]*\)|\[[^\[\]]*\])?)
+    | (?<=":)"[^"]*"(?!\s*:) | (?<=":\ )"[^"]*"(?!\s*:) | (?<=":)\[[^\[\]{}]*\] | (?<=":\ )\[[^\[\]{}]*\]
+    | (?<=[\s(\[,])"[^"]*"(?!\s*:) | (?<=[\s(\[,])'[^']*'(?!\s*:)
+    | (?:(?<=\s)|^)\([^()]*\) | (?<=[\s:])\[[^\[\]]*\] | (?<=\bSet)\([^()]*\) | (?<=\bList)\([^()]*\)
+    | (?<=:\ )[\w.-]+(?:,\ ?[\w.-]+)+(?=\s|$)
+    """,
+    re.X,
+)
+_LIST = re.compile(r"(?<=: )[\w.-]+(?:, ?[\w.-]+)+(?=\s|$)")
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_PIECES = re.compile(r"(<\*>(?:[ ,;|]*<\*>)*|0+| )")
+_SPACE = "[ \\t\\n\\r\\f\\v]"
+_ANY = "[\\s\\S]*?"
+
+
+def words(masked: str) -> Parts:
+    """The words of a masked message and the separators between them (one fewer; words may be empty)."""
+    parts = _SEPARATORS.split(masked)
+    return tuple(parts[::2]), tuple(parts[1::2])
+
+
+def fields(masked: str) -> Parts:
+    """The fields of a masked message, with their quotes and brackets, and the texts around them (one more)."""
+    values, fixed, last = [], [], 0
+    for found in _FIELDS.finditer(masked):
+        fixed.append(masked[last : found.start()])
+        values.append(found.group())
+        last = found.end()
+    fixed.append(masked[last:])
+    return tuple(values), tuple(fixed)
+
+
+def bare(field: str) -> tuple[str, str, str]:
+    """A field's opening quote or bracket, content and closing quote or bracket; the first and last may be empty."""
+    if len(field) >= 2 and (field[0] + field[-1]) in ('""', "''", "()", "[]", "{}"):
+        return field[0], field[1:-1], field[-1]
+    return "", field, ""
+
+
+def collapse(masked: str) -> str:
+    """The masked message with each run of ``<*>`` made one ``<*>``, units of time and size after a value taken into it.
+
+    In a run, ``<*>`` are next to each other or parted by white space, comma, semicolon, bar or a colon. What is the
+    same then is one template at several lengths or in several units.
+    """
+    return _RUN.sub(VARIABLE, masked)
+
+
+def runs(masked: str) -> Parts:
+    """The runs of values of a masked message and the texts around them (one more); see `collapse`."""
+    spans = [m.span() for m in _RUN.finditer(masked)]
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(masked)]
+    return tuple(masked[a:b] for a, b in spans), tuple(masked[a:b] for a, b in zip(ends, starts, strict=True))
+
+
+class _Index:
+    """Templates by their fixed texts, then by which of their parts are constant, then by those constants."""
+
+    def __init__(self, cut: Callable[[str], Parts]) -> None:
+        self._cut = cut
+        self._forms: dict[tuple[str, ...], list[tuple[tuple[int, ...], dict[tuple[str, ...], str]]]] = {}
+
+    def fill(self, texts: Iterable[tuple[str, str]]) -> None:
+        """Take (text, template) pairs; of two that look the same the first stays."""
+        forms: dict[tuple[str, ...], dict[tuple[int, ...], dict[tuple[str, ...], str]]] = {}
+        for text, template in texts:
+            parts, fixed = self._cut(text)
+            if not parts:
+                continue
+            places = tuple(i for i, part in enumerate(parts) if part != VARIABLE)
+            constants = tuple(parts[i] for i in places)
+            forms.setdefault(fixed, {}).setdefault(places, {}).setdefault(constants, template)
+        for fixed, by_places in forms.items():
+            # Most constants first, then the leftmost: the form breaks ties, not the order of arrival.
+            self._forms[fixed] = sorted(by_places.items(), key=lambda item: (-len(item[0]), item[0]))
+
+    def find(self, masked: str) -> str | None:
+        parts, fixed = self._cut(masked)
+        for places, by_constants in self._forms.get(fixed, ()):
+            found = by_constants.get(tuple([parts[i] for i in places]))
+            if found is not None:
+                return found
+        return None
+
+
+def _loose(masked: str) -> Parts:
+    """`words`, with each field as one word without its quotes or brackets; values alone are ``<*>``."""
+    values, around = fields(masked)
+    parts: list[str] = []
+    fixed: list[str] = []
+    for i, text in enumerate(around):
+        ws, seps = words(text)
+        parts += ws
+        fixed += seps
+        if i < len(values):
+            inner = bare(values[i])[1]
+            parts.append(VARIABLE if VARIABLE in inner and not inner.strip("<*> ,;|") else inner)
+            fixed += ("field", "field")
+    return tuple(parts), tuple(fixed)
+
+
+class Matcher:
+    """Finds the template of a masked message among those given; the most specific wins.
+
+    The strict reading comes first (`words`, where ``<*>`` stands for one word), then `fields`, then both on the message
+    with its runs collapsed, then with a list after a colon read as one value. The work for a message grows with the
+    number of ways in which templates of its form place their variables, not with the number of templates; messages seen
+    before cost a look-up.
+    """
+
+    KNOWN = 200_000
+    """Messages remembered before the memory is emptied."""
+
+    def __init__(self, templates: Iterable[str]) -> None:
+        ordered = sorted(set(templates))
+        self._exact = {t: t for t in ordered}
+        self._short = {collapse(t): t for t in reversed(ordered)}
+        self._words, self._fields, self._short_words = _Index(words), _Index(_loose), _Index(words)
+        self._words.fill((t, t) for t in ordered)
+        self._fields.fill((t, t) for t in ordered)
+        self._short_words.fill((collapse(t), t) for t in ordered)
+        self._known: dict[str, str | None] = {}
+
+    def match(self, masked: str) -> str | None:
+        """The template of a masked message, or None where no template fits."""
+        try:
+            return self._known[masked]
+        except KeyError:
+            pass
+        found = self._find(masked)
+        if len(self._known) >= self.KNOWN:
+            self._known.clear()
+        self._known[masked] = found
+        return found
+
+    def match_many(self, masked: Iterable[str]) -> list[str | None]:
+        """`match` of each masked message, in order."""
+        return [self.match(m) for m in masked]
+
+    def _find(self, masked: str) -> str | None:
+        if masked in self._exact:
+            return masked
+        found = self._words.find(masked) or self._fields.find(masked)
+        if found is None:
+            short = collapse(masked)
+            found = self._short.get(short) or self._short_words.find(short)
+            if found is None and short != masked:
+                found = self._fields.find(short)
+            if found is None and (listed := _LIST.sub(VARIABLE, short)) != short:
+                found = self._short_words.find(listed)
+        return found
+
+
+def template_regex(template: str) -> str:
+    """An anchored regular expression, in the subset of RE2, Rust and Python, that matches repaired raw messages.
+
+    A variable matches any text, a ``0`` any digits, a space any white space; the frames of a stack trace may stand
+    where stack traces have them. The pattern says nothing about what the masks hold for a value, so it can match a
+    message of another template too. Written for engines that do not backtrack (RE2, Rust): in Python use `Matcher`.
+    """
+    out = []
+    pieces = _PIECES.split(template)
+    for i, piece in enumerate(pieces):
+        if i % 2 == 0:
+            out.append(_SPECIAL.sub(r"\\\g<0>", piece))
+        elif piece[0] == "<":
+            out.append(_ANY)
+        elif piece[0] == "0":
+            out.append("[0-9]+")
+        elif pieces[i - 1].endswith("last):") or pieces[i + 1] == "Caused":
+            out.append(f"{_SPACE}{_ANY}")
+        else:
+            out.append(f"{_SPACE}+")
+    frames = f"{_SPACE}*\\n{_SPACE}*(?:at |File |#[0-9]|from |\\.\\.\\. ){_ANY}"
+    return f"^{_SPACE}*{''.join(out)}(?:{frames})?{_SPACE}*$"
