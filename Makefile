@@ -29,7 +29,7 @@ demo: $(LOCKED) ## demo logs through the whole graph on an embedded stack; print
 	@$(BIN)/lipservice demo
 
 dev: $(LOCKED) ## the embedded stack with the Dagster UI, until Ctrl-C
-	@$(BIN)/lipservice dev
+	@$(BIN)/lipservice dev $(if $(PORT),--port $(PORT))
 
 test: $(LOCKED) ## the whole test suite
 	@$(BIN)/python -m pytest -n 2

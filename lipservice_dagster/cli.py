@@ -294,6 +294,7 @@ _TOLD = {
     "LogSourceError",
     "LogStoreError",
     "UnknownPolicyError",
+    "OpenDayError",
     "IngestError",
     "RunError",
 }

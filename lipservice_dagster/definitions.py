@@ -48,7 +48,7 @@ def build_defs(
     return dg.Definitions(
         assets=[d for d in graph if d not in checks],
         asset_checks=checks,
-        jobs=[automation.build_job(team_days)],
+        jobs=[automation.build_job()],
         schedules=[automation.build_schedule(settings.daily_run_time)],
         sensors=[automation.build_discovery(settings.team_lookback_days), *automation.build_run_ends()],
         resources={

@@ -32,6 +32,17 @@ def server() -> Iterator[postgres.Layout]:
 
 
 @pytest.fixture
+def another_database(server: postgres.Layout) -> Iterator[Database]:
+    """A second fresh database with our tables."""
+    name = f"test_{uuid.uuid4().hex}"
+    _create(server, name, template="template_lipservice")
+    found = Database(server.dsn(name))
+    yield found
+    found.dispose()
+    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
 def dsn(server: postgres.Layout) -> Iterator[str]:
     """The DSN of a fresh database with our tables."""
     name = f"test_{uuid.uuid4().hex}"

@@ -11,10 +11,13 @@ from rich.table import Table
 
 from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.commands.findings import line
+from lipservice_dagster.core import frames
 from lipservice_dagster.core.policy import Policy, parse
 from lipservice_dagster.local import stack
+from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
-from lipservice_dagster.storage import releases
+from lipservice_dagster.storage import materializations, releases
+from lipservice_dagster.storage.database import Database
 
 _MOST_PATTERNS = 25
 
@@ -53,11 +56,23 @@ def release(
     with stack.database(settings) as database:
         day, version, document = releases.computed(database, team_id, service, environment, day=day, version=version)
         parse(document)
+        _require_whole_day(database, team_id, day)
         releases.add_by_hand(
             database,
             releases.Release(team_id, service, environment, day, version, state, document, actor, reason),
         )
     click.echo(f"{service or '(none)'}: version {version} of {day} is {state} from now on")
+
+
+def _require_whole_day(database: Database, team_id: int, day: date) -> None:
+    at = TeamDay(team_id, day)
+    entry = materializations.of(database, "raw_logs", [at]).get(at)
+    if entry is None or entry.hours != frames.HOURS:
+        raise releases.OpenDayError(
+            f"{day} was read while it was open ({entry.hours if entry else 0} of 24 hours): policies are released from"
+            f" whole days. Take it through the graph again, lipservice run --team {team_id} --day {day}, or name an"
+            " earlier one with --day"
+        )
 
 
 def show(

@@ -121,7 +121,7 @@ def _kind(word: str) -> str:
 
 
 def _keyed(column: int, fixed_texts: Sequence[str] | None) -> bool:
-    """Whether the column is the value of a key: what varies there is a value, alone or not. All fields count as such."""
+    """Whether the column is the value of a key, where what varies is a value; every field counts as one."""
     return fixed_texts is None or (column > 0 and _KEYED.search(fixed_texts[column - 1]) is not None)
 
 
@@ -186,14 +186,16 @@ def _field_judge(fixed: Sequence[str]) -> Judge:
 
 def _join(texts: Iterable[str]) -> dict[str, str]:
     """For each template the one it becomes when fields may have any number of words."""
-    forms: dict[tuple[str, ...], list[str]] = {}
+    forms: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     values: dict[str, tuple[str, ...]] = {}
     for text in sorted(set(texts)):
         values[text], fixed = fields(text)
         if values[text]:
-            forms.setdefault(fixed, []).append(text)
+            # A key's value may stand in quotes or not; any other field is known by its quotes or brackets.
+            looks = tuple("" if _keyed(j + 1, fixed) else _ends(v) for j, v in enumerate(values[text]))
+            forms.setdefault((fixed, looks), []).append(text)
     joined = {text: text for text in values}
-    for fixed, members in forms.items():
+    for (fixed, _), members in forms.items():
         if len(members) == 1:
             continue
         rows = [values[m] for m in members]
@@ -202,12 +204,18 @@ def _join(texts: Iterable[str]) -> dict[str, str]:
                 continue
             parts = []
             for column in zip(*(rows[r] for r in group), strict=True):
-                ends = {(bare(v)[0], bare(v)[2]) for v in column if v}
-                opening, closing = next(iter(ends)) if len(ends) == 1 else ("", "")
-                parts.append(column[0] if len(set(column)) == 1 else f"{opening}{VARIABLE}{closing}")
+                ends = {_ends(v) for v in column if v}
+                both = next(iter(ends)) if len(ends) == 1 else ""
+                varying = f"{both[:1]}{VARIABLE}{both[1:]}"
+                parts.append(column[0] if len(set(column)) == 1 else varying)
             text = "".join(f + p for f, p in zip(fixed, [*parts, ""], strict=True))
             joined.update((members[r], text) for r in group)
     return joined
+
+
+def _ends(field: str) -> str:
+    opening, _, closing = bare(field)
+    return opening + closing
 
 
 def _even(texts: Iterable[str]) -> dict[str, str]:

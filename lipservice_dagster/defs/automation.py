@@ -15,12 +15,11 @@ JOB = "team_day"
 _MAX_RUNTIME_SECONDS = 3600
 
 
-def build_job(partitions: dg.MultiPartitionsDefinition) -> Any:
+def build_job() -> Any:
     """All assets for a team-day, or for a range of team-days in one run, in one process."""
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.groups("team_days"),
-        partitions_def=partitions,
         executor_def=dg.in_process_executor,
         description="A team-day from its logs to a policy.",
         tags={"dagster/max_runtime": str(_MAX_RUNTIME_SECONDS)},

@@ -44,7 +44,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
                     added += releases.add_from_graph(database, [entry])
                     in_force[row.service, row.environment] = entry
             _show(context, [d for d in wanted if d.team_id == team_id], added, releases.in_force(database, team_id))
-        runs.succeed(database, context.run_id, "policy_releases", {d: {} for d in wanted})
+        runs.succeed(database, context.run.run_id, "policy_releases", {d: {} for d in wanted})
         return dg.MaterializeResult()
 
     return [policy_releases]

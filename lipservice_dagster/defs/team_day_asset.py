@@ -47,8 +47,8 @@ def team_day_asset(
 
         def recorded(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], **inputs: Any) -> Any:
             partitions_of_run = team_days(context.partition_keys)
-            runs.start(database, context.run_id, name, partitions_of_run)
-            with runs.failing(database, context.run_id, name, partitions_of_run):
+            runs.start(database, context.run.run_id, name, partitions_of_run)
+            with runs.failing(database, context.run.run_id, name, partitions_of_run):
                 try:
                     return compute(context, database, **inputs)
                 except _MAY_PASS:

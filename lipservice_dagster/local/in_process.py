@@ -13,6 +13,7 @@ from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
 from lipservice_dagster.settings import Settings
+from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage.database import Database
 
 
@@ -23,9 +24,16 @@ class RunError(Exception):
 class Graph:
     """The graph over a Dagster instance."""
 
-    def __init__(self, settings: Settings, database: Database, instance: dg.DagsterInstance):
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        instance: dg.DagsterInstance,
+        *,
+        log_source: LogSource | None = None,
+    ):
         self.settings, self.database, self.instance = settings, database, instance
-        self._job = build_defs(settings, database=database).resolve_job_def(JOB)
+        self._job = build_defs(settings, database=database, log_source=log_source).resolve_job_def(JOB)
 
     def run(self, team_id: int, first: date, last: date) -> str:
         """Materialise all assets for a team's days (both included) in one run; returns the run's id.

@@ -5,6 +5,7 @@ Frames move through ADBC (a million rows a second); everything else through SQLA
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -39,6 +40,8 @@ class Database:
 
     def __init__(self, dsn: str | None):
         self._dsn = dsn
+        # A new ADBC connection first reads the server's types (60 ms); idle ones are kept for the next user.
+        self._idle: deque[adbc.Connection] = deque()
 
     @property
     def dsn(self) -> str:
@@ -61,23 +64,39 @@ class Database:
 
     def dispose(self) -> None:
         """Close the connections that are pooled."""
-        self.engine.dispose()
+        if self._dsn is not None:
+            self.engine.dispose()
+        while self._idle:
+            self._idle.pop().close()
 
     @contextmanager
     def frames(self) -> Iterator[adbc.Connection]:
         """A connection that moves Arrow tables: one transaction, committed on success, undone on an error."""
-        connection = adbc.connect(self.dsn)
+        connection = self._connection()
         try:
-            with connection.cursor() as cursor:
-                for statement in _SESSION:
-                    cursor.execute(statement)
             yield connection
             connection.commit()
         except BaseException:
-            connection.rollback()
+            connection.close()  # which undoes the transaction
             raise
-        finally:
-            connection.close()
+        self._idle.append(connection)
+
+    def _connection(self) -> adbc.Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+            except adbc.Error:
+                connection.close()  # the server was restarted meanwhile, say
+            else:
+                return connection
+        connection = adbc.connect(self.dsn)
+        with connection.cursor() as cursor:
+            for statement in _SESSION:
+                cursor.execute(statement)
+        connection.commit()
+        return connection
 
     def revision(self) -> str | None:
         """The migration that the database is at; None for an empty one."""

@@ -24,6 +24,10 @@ class UnknownPolicyError(LookupError):
     """There is no such service, day or version; the message names those there are."""
 
 
+class OpenDayError(ValueError):
+    """The policy of a day that was still open cannot be released."""
+
+
 @dataclass(frozen=True)
 class Release:
     """One entry of the ledger: from then on this document decides, or (in shadow) only reports."""
@@ -49,7 +53,7 @@ def in_force(database: Database, team_id: int, service: str | None = None) -> li
     """The newest entry of each service and environment of the team (or of one service), by name."""
     statement = (
         sa.select(*_COLUMNS)
-        .distinct(releases.c.service, releases.c.environment)
+        .ext(pg.distinct_on(releases.c.service, releases.c.environment))
         .where(releases.c.team_id == team_id)
         .order_by(releases.c.service, releases.c.environment, releases.c.id.desc())
     )

@@ -17,13 +17,82 @@ from lipservice_sampler.masks import fold, mask
 from lipservice_sampler.text import repair
 
 FRAGMENTS = (
-    "abc", " ", "  ", "\n", "\t", "\r", "\x0b", "\x0c", "1", "23", "0x1f", "ssh2", "L3", "jk2_init", "\0", "␀", "é", "日本",
-    "<*>", "<", ">", "=", '"', "'", "\\", "true", "null", ".", "...", "-", "_", ":", "::", "/", "/a/b?c=1", "://x/y.z",
-    "2026-01-02T03:04:05Z", "Jul  1 08:16:53", "a@b.co", "\n\tat foo(Bar.java:1)", '\n  File "x", line 1, in f\n    y()',
-    "\n... 3 more", "at a(b)", "\x1b[31m", " 5 KB", "KB", "+", "@", "#", "[", "]", "{", "}", "(", ")", "%", "$", ",", ";",
-    "|", "^", "~", "*", "?", "!", "&", "fe80::1", "aa:bb:cc:dd:ee:ff", "node1.b2.c:80", "C:\\x\\y", "deadbeef", "Foo.go:12",
-    "localhost:80", "\ufffd", "\ufffd\ufffd",
-)  # fmt: skip
+    "abc",
+    " ",
+    "  ",
+    "\n",
+    "\t",
+    "\r",
+    "\x0b",
+    "\x0c",
+    "1",
+    "23",
+    "0x1f",
+    "ssh2",
+    "L3",
+    "jk2_init",
+    "\0",
+    "␀",
+    "é",
+    "日本",
+    "<*>",
+    "<",
+    ">",
+    "=",
+    '"',
+    "'",
+    "\\",
+    "true",
+    "null",
+    ".",
+    "...",
+    "-",
+    "_",
+    ":",
+    "::",
+    "/",
+    "/a/b?c=1",
+    "://x/y.z",
+    "2026-01-02T03:04:05Z",
+    "Jul  1 08:16:53",
+    "a@b.co",
+    "\n\tat foo(Bar.java:1)",
+    '\n  File "x", line 1, in f\n    y()',
+    "\n... 3 more",
+    "at a(b)",
+    "\x1b[31m",
+    " 5 KB",
+    "KB",
+    "+",
+    "@",
+    "#",
+    "[",
+    "]",
+    "{",
+    "}",
+    "(",
+    ")",
+    "%",
+    "$",
+    ",",
+    ";",
+    "|",
+    "^",
+    "~",
+    "*",
+    "?",
+    "!",
+    "&",
+    "fe80::1",
+    "aa:bb:cc:dd:ee:ff",
+    "node1.b2.c:80",
+    "C:\\x\\y",
+    "deadbeef",
+    "Foo.go:12",
+    "localhost:80",
+    "\ufffd",
+    "\ufffd\ufffd",
+)
 
 MESSAGES = st.lists(
     st.one_of(st.sampled_from(FRAGMENTS).map(str.encode), st.binary(max_size=4), st.text(max_size=4).map(str.encode)),
@@ -66,7 +135,7 @@ def test_sql_and_python_give_the_same_text(engine: Any, messages: list[bytes]) -
 
 
 def test_sql_and_python_agree_on_a_thousand_mixed_messages(engine: Any) -> None:
-    rng = random.Random(11)
+    rng = random.Random(11)  # noqa: S311
     parts = [f.encode() for f in FRAGMENTS] + [bytes([b]) for b in range(256)]
     _agree(engine, [b"".join(rng.choices(parts, k=rng.randrange(20))) for _ in range(1000)])
 
@@ -74,9 +143,22 @@ def test_sql_and_python_agree_on_a_thousand_mixed_messages(engine: Any) -> None:
 def test_sql_and_python_agree_at_the_limits(engine: Any) -> None:
     _agree(
         engine,
-        [b"", b"\xff" * 9, b"\xed\xa0\x80x", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xe2\x82", b"tail \xf0*", b"a\xef\xbf\xbd\xff",
-         b"x" * 1_000_000, b"\xff1 " * 300_000, "é1 ".encode() * 250_000, b"\0" * 10_000, b"a=1, " * 5_000],
-    )  # fmt: skip
+        [
+            b"",
+            b"\xff" * 9,
+            b"\xed\xa0\x80x",
+            b"\xf4\x90\x80\x80",
+            b"\xc0\x80",
+            b"\xe2\x82",
+            b"tail \xf0*",
+            b"a\xef\xbf\xbd\xff",
+            b"x" * 1_000_000,
+            b"\xff1 " * 300_000,
+            "é1 ".encode() * 250_000,
+            b"\0" * 10_000,
+            b"a=1, " * 5_000,
+        ],
+    )
 
 
 def test_folding_first_costs_no_accuracy(engine: Any) -> None:

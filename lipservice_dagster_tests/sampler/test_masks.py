@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import string
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lipservice_sampler.masks import MASKS, fold, mask, mask_many
-from lipservice_sampler.text import repair
+from lipservice_sampler.text import MAX_CHARS, repair
 
 EXAMPLES = {
     "Got connection from 10.0.0.7:8080 after 12 ms": "Got connection from <*> after <*> ms",
@@ -87,6 +88,20 @@ def test_a_masked_message_is_one_line_without_the_inner_mark(text: str) -> None:
     assert "\0" not in masked
     assert not set("\n\t\r") & set(masked)
     assert masked == masked.strip(" ")
+
+
+@pytest.mark.parametrize(
+    "unit", ["x", "a.", "a-", "a:", "a0.", "/a", "a@", "=", "[", "<*>", "\n at x", "Ab0C", "a-" * 79 + " "]
+)
+def test_no_text_costs_a_quadratic_search(unit: str) -> None:
+    text = (unit * MAX_CHARS)[:MAX_CHARS]
+    start = time.process_time()
+    mask(text)
+    assert time.process_time() - start < 1
+
+
+def test_encoded_data_is_one_value() -> None:
+    assert mask(f"body {'aGVsbG8gd29ybGQ+' * 20}== end") == "body <*> end"
 
 
 def test_masks_have_distinct_names_and_no_construct_re2_lacks() -> None:

@@ -43,6 +43,14 @@ def test_values_of_any_length_match_fields_and_runs() -> None:
     assert matcher.match("wait <*> seconds left") == "wait <*> left"
 
 
+def test_a_variable_may_span_words_where_enough_is_constant() -> None:
+    matcher = Matcher(["Sending mail to <*> failed twice", "<*> started", "Sending mail to nobody failed twice"])
+    assert matcher.match("Sending mail to Anna Maria Smith failed twice") == "Sending mail to <*> failed twice"
+    assert matcher.match("Sending mail to nobody failed twice") == "Sending mail to nobody failed twice"
+    assert matcher.match("Sending mail to a b c d e failed twice") is None
+    assert matcher.match("Garbage collection started") is None
+
+
 def test_nothing_matches_without_templates() -> None:
     assert Matcher([]).match_many(["", "a"]) == [None, None]
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 MASK_VERSION = 1
 """Raised whenever a masked message can change; stored with the data and part of the assets' code version."""
@@ -31,6 +32,7 @@ MARK = "\0"
 VARIABLE = "<*>"
 
 _FOLD = str.maketrans(FOLD_FROM, FOLD_TO)
+_REMEMBERED = 512
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ _HEX = "[0a-fA-F]"
 # Inside a value: characters beside letters and digits, a variable already found, a colon before a number.
 _IN = r"(?:[A-Za-z0_./@+~^$%&*?!\\\x00-]|<\*>|:+(?:0|<\*>))"
 _END = r"(?:[A-Za-z0_/@+~^$%&*\\\x00-]|<\*>)"
-# What may stand in a token before its value; bounded, so that a long word without a value costs no quadratic search.
-_PRE = r"(?:[A-Za-z_/@+~$%&\\\x00-][A-Za-z_./@+~^$%&*?!\\\x00-]{0,48}:*)?"
+# What may stand in a token before its value.
+_PRE = r"(?:[A-Za-z_/@+~$%&\\\x00-][A-Za-z_./@+~^$%&*?!\\\x00-]*:*)?"
 # What makes a token a value: a digit that is not a name's, a variable, two names with digits in one token.
 _VALUE = r"(?:0|<\*>|\x00[.:/-][A-Za-z./-]*\x00)"
 _REST = rf"{_VALUE}(?:{_IN}*{_END})?"
@@ -102,6 +104,8 @@ MASKS: tuple[Mask, ...] = (
         r"|(^|[ =(\"'\[{,:<>|])(?:~|\.\.?)?/[^ \"'<>()\[\]{},;|=?]*[^ \"'<>()\[\]{},;|=.:!?/]/?(?:\?[^ \"'<>()|]*)?",
         r"\1<*>",
     ),
+    # Encoded data and the like. With it gone, no word is long enough for a quadratic search in the masks below.
+    Mask("long words", r"[A-Za-z0_./:@+~^$%&*?!\\=-]{160,}", VARIABLE),
     Mask(
         "names with digits",
         # ssh2, jk2_init, flush2DB, Slf4jLogger
@@ -111,14 +115,14 @@ MASKS: tuple[Mask, ...] = (
     Mask(
         "numbers",
         # Source files keep their names (Foo.java:<*>). Hosts with a number or a port are one value.
-        r"(\b[A-Za-z_.$\x00-]{1,48}\.(?:java|kt|scala|py|go|js|mjs|ts|tsx|c|cc|cpp|h|hpp|rs|rb|php|cs|ex|swift):)0+\b"
-        r"|\b[A-Za-z-]{1,24}\x00(?:\.[A-Za-z\x00-]{1,24}){2,5}(?::0+)?"
-        r"|\b[A-Za-z\x00-]{1,24}(?:\.[A-Za-z\x00-]{1,24}){1,5}:00+\b"
-        r"|\b[A-Za-z-]{0,24}[a-z]\x00:000+\b|\blocalhost:00+\b"
+        r"(\b[A-Za-z_.$\x00-]+\.(?:java|kt|scala|py|go|js|mjs|ts|tsx|c|cc|cpp|h|hpp|rs|rb|php|cs|ex|swift):)0+\b"
+        r"|\b[A-Za-z-]+\x00(?:\.[A-Za-z\x00-]+){2,5}(?::0+)?"
+        r"|\b[A-Za-z\x00-]+(?:\.[A-Za-z\x00-]+){1,5}:00+\b"
+        r"|\b[A-Za-z-]*[a-z]\x00:000+\b|\blocalhost:00+\b"
         # What stays before a value: keys (lr:), a type before its address (Event@), dot leaders, a word and a sign
         # (core.<*>, jetty-<*>, PS/<*>). Then whole tokens. Then words that are values.
-        rf"|((?:\b[A-Za-z][A-Za-z_.\x00-]{{0,48}}:)+){_PRE}{_REST}"
-        rf"|(\b[A-Za-z][A-Za-z_.$\x00-]{{0,48}}(?:@|\.\.+)|\b[A-Za-z]{{1,48}}[./-]){_REST}"
+        rf"|((?:\b[A-Za-z][A-Za-z_.\x00-]*:)+){_PRE}{_REST}"
+        rf"|(\b[A-Za-z][A-Za-z_.$\x00-]*(?:@|\.\.+)|\b[A-Za-z]+[./-]){_REST}"
         rf"|{_PRE}{_REST}"
         r"|\b(?:true|false|null|nil|undefined|True|False|None|TRUE|FALSE|NULL|NaN)\b",
         r"\1\2\3<*>",
@@ -150,7 +154,12 @@ def mask(text: str) -> str:
 
     Depends on no digit's value: ``mask(text) == mask(fold(text))``.
     """
-    return mask_folded(fold(text))
+    folded = text.translate(_FOLD)
+    # Short messages repeat, and few of them fill the memory; long ones hardly do, and many would.
+    return _remembered(folded) if len(folded) <= _REMEMBERED else mask_folded(folded)
+
+
+_remembered = lru_cache(maxsize=16_384)(mask_folded)
 
 
 def mask_many(texts: Iterable[str]) -> list[str]:

@@ -127,13 +127,66 @@ def _loose(masked: str) -> Parts:
     return tuple(parts), tuple(fixed)
 
 
+class _Spans:
+    """Templates whose variables may span several words, by their first or last word."""
+
+    LONGEST = 4
+    """Words a variable may span."""
+
+    CONSTANTS = 3
+    """Constant words a template must have, lest it match what merely begins or ends alike."""
+
+    def __init__(self, templates: Iterable[str]) -> None:
+        self._first: dict[str, list[tuple[int, str, list[str]]]] = {}
+        self._last: dict[str, list[tuple[int, str, list[str]]]] = {}
+        for template in templates:
+            ws = template.split(" ")
+            constants = sum(1 for w in ws if VARIABLE not in w and any(map(str.isalpha, w)))
+            if constants < self.CONSTANTS or constants == len(ws):
+                continue
+            if VARIABLE not in ws[0]:
+                self._first.setdefault(ws[0], []).append((-constants, template, ws))
+            elif VARIABLE not in ws[-1]:
+                self._last.setdefault(ws[-1], []).append((-constants, template, ws))
+        for index in (self._first, self._last):
+            for entries in index.values():
+                entries.sort()
+
+    def find(self, masked: str) -> str | None:
+        ws = masked.split(" ")
+        present = set(ws)
+        entries = [*self._first.get(ws[0], ()), *self._last.get(ws[-1], ())]
+        for _, template, pattern in entries:
+            if all(VARIABLE in p or p in present for p in pattern) and self._spans(pattern, ws):
+                return template
+        return None
+
+    def _spans(self, pattern: list[str], ws: list[str]) -> bool:
+        places = {0}
+        for p in pattern:
+            if VARIABLE not in p:
+                places = {i + 1 for i in places if i < len(ws) and ws[i] == p}
+                continue
+            head, tail = p[: p.index(VARIABLE)], p[p.rindex(VARIABLE) + len(VARIABLE) :]
+            places = {
+                end
+                for i in places
+                if i < len(ws) and ws[i].startswith(head)
+                for end in range(i + 1, min(i + self.LONGEST, len(ws)) + 1)
+                if ws[end - 1].endswith(tail)
+            }
+            if not places:
+                return False
+        return len(ws) in places
+
+
 class Matcher:
     """Finds the template of a masked message among those given; the most specific wins.
 
     The strict reading comes first (`words`, where ``<*>`` stands for one word), then `fields`, then both on the message
-    with its runs collapsed, then with a list after a colon read as one value. The work for a message grows with the
-    number of ways in which templates of its form place their variables, not with the number of templates; messages seen
-    before cost a look-up.
+    with its runs collapsed, then with a list after a colon read as one value, and last with variables of several words.
+    The work for a message grows with the number of ways in which templates of its form place their variables, not with
+    the number of templates; messages seen before cost a look-up.
     """
 
     KNOWN = 200_000
@@ -147,6 +200,7 @@ class Matcher:
         self._words.fill((t, t) for t in ordered)
         self._fields.fill((t, t) for t in ordered)
         self._short_words.fill((collapse(t), t) for t in ordered)
+        self._spans = _Spans(ordered)
         self._known: dict[str, str | None] = {}
 
     def match(self, masked: str) -> str | None:
@@ -176,6 +230,8 @@ class Matcher:
                 found = self._fields.find(short)
             if found is None and (listed := _LIST.sub(VARIABLE, short)) != short:
                 found = self._short_words.find(listed)
+            if found is None:
+                found = self._spans.find(masked)
         return found
 
 
