@@ -147,8 +147,10 @@ def _word_judge(seps: Sequence[str], names: set[str]) -> Judge:
         # The first word: in letters, with none in letters before it, at most after one value (a time, an address).
         ahead = [column for column in columns[:j] if column != {""}]
         first = len(ahead) <= 1 and not any(_LETTER.search(w) for column in ahead for w in column)
-        if len(plain) < len(values):
+        if any(VARIABLE in v for v in values):
             return not first or not plain or len(plain) >= EVIDENCE
+        if len(plain) < len(values):
+            return len(values) >= (EVIDENCE if first else EVIDENCE_KEYED)
         if all(map(_TYPE.match, plain)):
             return False
         before = min(columns[j - 1]) if j and len(columns[j - 1]) == 1 else ""

@@ -162,7 +162,7 @@ def test_any_text_is_mined(raw: list[str]) -> None:
 
 
 def _service(seed: int, lines: int) -> list[str]:
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     forms = (
         lambda: f"user {rng.choice(NAMES)} logged in from 10.0.{rng.randrange(256)}.{rng.randrange(256)}",
         lambda: f"job {rng.choice(NAMES)} finished in {rng.randrange(999)} {rng.choice(['ms', 's'])}",

@@ -147,7 +147,8 @@ def test_a_day_that_does_not_agree_keeps_its_old_content_and_the_others_go_on(wo
         dg.AssetCheckKey(dg.AssetKey("raw_logs"), "agrees_with_the_log_store"), limit=1
     )[0]
     assert check.event is not None
-    evaluation = check.event.asset_check_evaluation  # type: ignore[attr-defined]
+    evaluation = check.event.asset_check_evaluation
+    assert evaluation is not None
     assert not evaluation.passed
     assert str(bad) in evaluation.metadata
 

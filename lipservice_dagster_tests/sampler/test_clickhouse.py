@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lipservice_sampler.clickhouse import fold_sql, mask_sql, repair_sql, string_literal
 from lipservice_sampler.masks import fold, mask
+from lipservice_sampler.matching import template_regex
 from lipservice_sampler.text import repair
 
 FRAGMENTS = (
@@ -135,7 +136,7 @@ def test_sql_and_python_give_the_same_text(engine: Any, messages: list[bytes]) -
 
 
 def test_sql_and_python_agree_on_a_thousand_mixed_messages(engine: Any) -> None:
-    rng = random.Random(11)  # noqa: S311
+    rng = random.Random(11)
     parts = [f.encode() for f in FRAGMENTS] + [bytes([b]) for b in range(256)]
     _agree(engine, [b"".join(rng.choices(parts, k=rng.randrange(20))) for _ in range(1000)])
 
@@ -178,3 +179,15 @@ def test_a_literal_is_read_back_as_written(engine: Any, text: str) -> None:
 def test_a_literal_refuses_what_is_not_text() -> None:
     with pytest.raises(ValueError, match="lone surrogate at character 1"):
         string_literal("a\ud800")
+
+
+def test_a_templates_pattern_works_in_re2(engine: Any) -> None:
+    raws = [
+        "open(/a b/c.txt) failed: [Errno 2] 'x' via ssh2 {a|b} $5 ^ ok? 50%",
+        '{"level":"info","msg":"a.b*c","n":17}',
+        "Request 7 failed\njava.io.IOException: no\n\tat a.b(C.java:1)\nCaused by: x.Y: z\n\t... 3 more",
+    ]
+    for raw in raws:
+        literals = string_literal(raw), string_literal(template_regex(mask(raw)))
+        assert engine.query(f"SELECT match({literals[0]}, {literals[1]})").result_rows == [(1,)]
+        assert engine.query(f"SELECT match({string_literal('x' + raw)}, {literals[1]})").result_rows == [(0,)]

@@ -9,9 +9,13 @@ from lipservice_dagster.storage.database import Database
 
 
 def test_a_block_that_fails_leaves_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError, match="mine"), database.frames() as connection:
-        connection.cursor().execute("CREATE TABLE half AS SELECT 1")
-        raise RuntimeError("mine")
+    def fail() -> None:
+        with database.frames() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE half AS SELECT 1")
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        fail()
     with database.engine.connect() as connection:
         assert connection.execute(sa.text("SELECT to_regclass('half')")).scalar() is None
 
@@ -29,7 +33,7 @@ def test_a_connection_that_the_server_has_dropped_is_replaced(database: Database
 
 def test_the_session_speaks_utc(database: Database) -> None:
     with database.frames() as connection, connection.cursor() as cursor:
-        cursor.execute("SHOW timezone")
+        cursor.execute("SELECT current_setting('timezone')")
         assert cursor.fetchone() == ("UTC",)
     with database.engine.connect() as connection:
         assert connection.execute(sa.text("SHOW timezone")).scalar() == "UTC"

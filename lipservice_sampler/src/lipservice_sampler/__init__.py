@@ -1,1 +1,1 @@
-"""What decides at the edge is what the backtest replays: masks, matching and sampling decisions, standard library only."""
+"""What decides at the edge is what the backtest replays: masks, matching, sampling decisions; standard library only."""

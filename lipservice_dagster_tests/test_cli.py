@@ -1,0 +1,186 @@
+"""The command line on a stack of its own: whole commands in processes, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+LIPSERVICE = Path(sys.executable).with_name("lipservice")
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date()
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A home for the module's stack; nothing of it may run at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="lipservice-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    assert processes(folder) == []
+    shutil.rmtree(folder)
+
+
+def processes(home: Path) -> list[str]:
+    """Command lines of the processes that name this home, in their arguments or environment."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(home).encode() in text and int(proc.name) != os.getpid():
+            found.append(text.split(b"\0", 1)[0].decode(errors="replace"))
+    return found
+
+
+def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("LIPSERVICE_", "DAGSTER_"))}
+    return kept | {"LIPSERVICE_HOME": str(home)} | dict(extra or {})
+
+
+def lipservice(
+    home: Path, *arguments: str, stdin: str | None = None, extra: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(LIPSERVICE), *arguments],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        env=environment(home, extra),
+        cwd=home,
+        timeout=280,
+        check=False,
+    )
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_prints_what_it_found_leaves_no_process_and_runs_again(home: Path) -> None:
+    first = ok(lipservice(home, "demo", "--days", "5", "--logs-per-day", "3000"))
+    assert processes(home) == []
+    for word in ("Harbour Store", "patterns", "anomalies", "would save", "make dev", "rate_spike"):
+        assert word in first
+    second = ok(lipservice(home, "demo", "--days", "5", "--logs-per-day", "3000"))
+    findings = [line for line in first.splitlines() if "patterns in" in line]
+    assert findings
+    assert findings == [line for line in second.splitlines() if "patterns in" in line]
+    listed = ok(lipservice(home, "policy", "list", "--team", "1"))
+    assert "shadow" in listed
+    refused = lipservice(home, "ingest", "--team", "1", "--service", "x", stdin="a\n")
+    assert refused.returncode == 1
+    assert "belongs to the demo" in refused.stderr
+
+
+@pytest.mark.timeout(600)
+def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
+    lines = "".join(f"{YESTERDAY}T10:00:{i % 60:02}Z INFO request {i} served in {i % 7} ms\n" for i in range(3000))
+    ingested = ok(lipservice(home, "ingest", "--team", "7", "--service", "shop", stdin=lines))
+    assert "3,000 stored" in ingested
+    found = ok(lipservice(home, "run", "--team", "7", "--day", "yesterday"))
+    assert "3,000 logs" in found
+    assert "shop" in ok(lipservice(home, "services", "--team", "7"))
+    document = json.loads(ok(lipservice(home, "policy", "show", "--team", "7", "--service", "shop", "--json")))
+    assert document["expected"]["logs"] == 3000
+    shadow = ok(lipservice(home, "policy", "list", "--team", "7"))
+    assert "shadow" in shadow
+    assert "live" not in shadow
+    ok(lipservice(home, "policy", "release", "--team", "7", "--service", "shop", "--by", "ada", "--reason", "fine"))
+    history = ok(lipservice(home, "policy", "history", "--team", "7", "--service", "shop"))
+    assert history.index("live") < history.index("shadow")
+    assert "ada" in history
+    unknown = lipservice(home, "policy", "show", "--team", "7", "--service", "nope")
+    assert unknown.returncode == 1
+    assert "'shop'" in unknown.stderr
+    assert processes(home) == []
+
+
+@pytest.mark.timeout(300)
+def test_dev_serves_the_ui_refuses_a_second_and_ends_whole(home: Path) -> None:
+    port = free_port()
+    with (home / "dev.out").open("w") as out:
+        dev = subprocess.Popen(
+            [str(LIPSERVICE), "dev", "--port", str(port)], stdout=out, stderr=out, env=environment(home), cwd=home
+        )
+    try:
+        deadline = time.monotonic() + 150
+        while "The Dagster UI is at" not in (home / "dev.out").read_text():
+            assert dev.poll() is None, (home / "dev.out").read_text()[-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            nodes = json.load(answer)["data"]["assetNodes"]
+        assert {"raw_logs", "policy_releases"} <= {n["assetKey"]["path"][0] for n in nodes}
+        second = lipservice(home, "dev", "--port", str(free_port()))
+        assert second.returncode == 1
+        assert "already running" in second.stderr
+    finally:
+        dev.send_signal(signal.SIGTERM)
+        dev.wait(90)
+    assert dev.returncode == 0
+    assert processes(home) == []
+
+
+def test_a_taken_port_is_told_and_nothing_is_started(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = lipservice(home, "dev", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "is taken" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes(home) == []
+
+
+def test_settings_are_shown_with_their_source_and_without_secrets(home: Path) -> None:
+    (home / ".env").write_text("LIPSERVICE_WINDOW_DAYS=9\n")
+    try:
+        shown = ok(
+            lipservice(home, "config", extra={"LIPSERVICE_POSTGRES_DSN": "postgresql://me:secret@db.example:5432/x"})
+        )
+    finally:
+        (home / ".env").unlink()
+    assert "secret" not in shown
+    assert "db.example" in shown
+    window = next(line for line in shown.splitlines() if "WINDOW_DAYS" in line)
+    assert "9" in window
+    assert ".env" in window
+
+
+def test_wrong_settings_are_named(home: Path) -> None:
+    done = lipservice(home, "config", extra={"LIPSERVICE_WINDOW_DAYS": "soon", "LIPSERVICE_LOGS_DSN": "mysql://x"})
+    assert done.returncode == 1
+    assert "LIPSERVICE_WINDOW_DAYS" in done.stderr
+    assert "clickhouse://" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["dev"], ["ingest"], ["run"], ["policy", "release"], ["db"]])
+def test_help_teaches(home: Path, command: list[str]) -> None:
+    assert "Usage: lipservice" in ok(lipservice(home, *command, "--help"))
