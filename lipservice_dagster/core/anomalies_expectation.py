@@ -39,7 +39,7 @@ _SHRINK_DAYS = 0.5
 _OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
 _DECAY = 0.6
 _NO_START_BELOW = 7.0
-_OUTLIER, _OUTLIER_BASE = 4.0, 5.0
+_OUTLIER, _OUTLIER_LOGS = 4.0, 20.0
 _COMPLEXITY = 1.02
 
 
@@ -184,7 +184,8 @@ def _schemes(days: Sequence[date], day: date) -> list[_DayWeights]:
 def _without_outliers(window: np.ndarray, has: np.ndarray) -> np.ndarray:
     """The window with single incidents cut down, so that yesterday's incident is not today's normal.
 
-    Hours above four times the upper quartile of their hour of the day are cut to it, where that is at least 5 logs and
+    Hours above four times the upper quartile of their hour of the day (and above 20 logs, which a quiet hour may have
+    by chance) are cut to it, where the hour is usually not silent (what comes out of silence may be a weekly batch) and
     on no more than one day in seven: what comes more often is how the series is.
     """
     y = np.where(has[:, :, None], np.nan_to_num(window), 0.0)
@@ -192,8 +193,9 @@ def _without_outliers(window: np.ndarray, has: np.ndarray) -> np.ndarray:
     hidden = np.where(has[:, :, None], y, np.inf)
     ranked = np.sort(hidden, axis=1)
     quartile = np.maximum(np.ceil(0.75 * n_days).astype(int) - 1, 0)
-    cap = _OUTLIER * np.take_along_axis(ranked, quartile[:, None, None], axis=1)
-    over = (y > cap) & (cap >= _OUTLIER * _OUTLIER_BASE) & has[:, :, None]
+    usual = np.take_along_axis(ranked, quartile[:, None, None], axis=1)
+    cap = np.maximum(_OUTLIER * usual, _OUTLIER_LOGS)
+    over = (y > cap) & (usual >= 1) & has[:, :, None]
     rare = (over.any(axis=2).sum(axis=1) <= np.maximum(n_days // 7, 1)) & (n_days >= 4)
     return np.where(over & rare[:, None, None], cap, y)
 

@@ -7,7 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.anomalies import DetectorSettings, detect
+from lipservice_dagster.core.anomalies import detect, summarise
 from lipservice_dagster.core.series import build_series
 from lipservice_dagster.core.templates import mine
 from lipservice_dagster.defs import shown
@@ -109,24 +109,18 @@ def _report(
 ) -> tuple[dict[str, object], pd.DataFrame]:
     """The report's row and its anomalies."""
     window = [TeamDay(at.team_id, at.day - timedelta(days=n)) for n in range(window_days, 0, -1)]
-    days = [d.day for d in window if d in read]
-    hours = read[at].hours if at in read else None
-    whole = frames.HOURS if hours is None else hours
-    settings = DetectorSettings()
+    # A day that was read while it was open would look as if it had fallen silent.
+    days = [d.day for d in window if d in read and read[d].hours == frames.HOURS]
+    hours = read[at].hours or 0 if at in read else 0
     series = build_series(
         _of(rows, at), rows[rows["day"].isin(days)], days, members, patterns, _matchers(patterns), _miner
     )
-    anomalies = detect(series, team_id=at.team_id, day=at.day, hours=whole, settings=settings)
+    anomalies = detect(series, team_id=at.team_id, day=at.day, hours=hours)
     return {
         "team_id": at.team_id,
         "day": at.day,
-        "hours": whole,
-        "window_days": len(days),
         "window_fingerprint": materializations.window_fingerprint(dict(read), [*window, at]),
-        "learning": len(days) < settings.min_days,
-        "series": len(series.keys),
-        "anomalies": len(anomalies),
-        "high": int((anomalies["severity"] == "high").sum()),
+        **summarise(series, anomalies, hours=hours),
     }, anomalies
 
 

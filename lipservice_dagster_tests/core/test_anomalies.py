@@ -304,6 +304,17 @@ def test_a_pattern_that_began_within_the_window_is_judged_by_the_days_it_was_the
     assert row["subject"] == "extra"
 
 
+def test_a_surge_in_a_quiet_series_is_found_though_the_window_holds_another():
+    """Three errors an hour as a rule: an hour of fifty is an incident there too, three days ago as today."""
+    series = world(4)
+    i, rng = index(series, "severity", "error"), np.random.default_rng(11)
+    series.today[i], series.window[i] = rng.poisson(3, 24), rng.poisson(3, series.window[i].shape)
+    series.window[i, -3, 18:20] = 55, 41
+    series.today[i, 10:12] = 28, 32
+    row = only(found(series))
+    assert (row["kind"], row["start_hour"], row["end_hour"]) == ("error_surge", 10, 12)
+
+
 def test_an_incident_in_the_window_does_not_hide_the_next():
     series = world(11)
     series.window[:9, 6, 10:13] *= 30
