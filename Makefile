@@ -9,7 +9,7 @@ LOCKED := $(VENV)/.locked
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup demo dev test lint types format lock clean
+.PHONY: help setup demo dev test bench lint types format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -33,6 +33,9 @@ dev: $(LOCKED) ## the embedded stack with the Dagster UI, until Ctrl-C
 
 test: $(LOCKED) ## the whole test suite
 	@$(BIN)/python -m pytest -n 2
+
+bench: $(LOCKED) ## benchmarks against peers, into docs/benchmarks.md (DATA=folder with labelled logs)
+	@$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
 
 lint: $(LOCKED) ## ruff: format and rules
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -8,6 +8,8 @@ stored logs by severity in the order of `SEVERITIES`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -138,6 +140,12 @@ def hours_matrix(frame: pd.DataFrame, column: str = "hours") -> np.ndarray:
     if frame.empty:
         return np.zeros((0, HOURS))
     return np.stack(frame[column].to_list()).astype(float)
+
+
+def stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The frames, of the same columns, one below the other; the first may be an empty one that names the columns."""
+    full = [p for p in parts if not p.empty]
+    return pd.concat(full, ignore_index=True) if full else parts[0]
 
 
 def empty(columns: tuple[str, ...]) -> pd.DataFrame:

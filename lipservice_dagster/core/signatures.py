@@ -7,6 +7,7 @@ import pandas as pd
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.templates import mine
+from lipservice_sampler.matching import Matcher
 from lipservice_sampler.text import signature
 
 _KEY = ["team_id", "day", "service", "environment", "signature"]
@@ -32,6 +33,21 @@ def signatures_of(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     counted = _count(rows)
     keys = ["team_id", "day", "service", "message_id"]
     return counted, members[list(frames.SIGNATURE_MEMBERS)].sort_values(keys, ignore_index=True)
+
+
+def matched_share(raw: pd.DataFrame, templates: pd.DataFrame) -> float:
+    """The share, in [0, 1], of the logs of ``raw`` that match one of their service's templates; 1.0 of no logs.
+
+    ``raw`` are rows of `frames.RAW_LOGS`, ``templates`` has the columns service and template, of another day say.
+    """
+    logs = raw["logs"].sum()
+    matchers = {service: Matcher(set(part)) for service, part in templates.groupby("service")["template"]}
+    messages = raw.groupby(["service", "message"], as_index=False)["logs"].sum()
+    hit = [
+        service in matchers and matchers[service].match(message) is not None
+        for service, message in zip(messages["service"], messages["message"], strict=True)
+    ]
+    return float(messages["logs"][hit].sum() / logs) if logs else 1.0
 
 
 def _messages(raw: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
         return TeamDayRows(
             {
                 "anomaly_reports": pd.DataFrame(reports, columns=list(frames.ANOMALY_REPORTS)),
-                "anomalies": pd.concat(found, ignore_index=True) if found else frames.empty(frames.ANOMALIES),
+                "anomalies": frames.stack([frames.empty(frames.ANOMALIES), *found]),
             },
             wanted,
         )

@@ -1,7 +1,6 @@
 """clusters: families of patterns that a person would name together."""
 
 import dagster as dg
-import pandas as pd
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.clustering import cluster
@@ -41,7 +40,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
                     },
                     partition_key=f"{day}|{part['team_id'].iloc[0]}",
                 )
-        rows = pd.concat(found, ignore_index=True) if found else frames.empty(frames.CLUSTERS)
+        rows = frames.stack([frames.empty(frames.CLUSTERS), *found])
         return TeamDayRows({"clusters": rows}, wanted)
 
     return [clusters]

@@ -47,7 +47,7 @@ def build(
                 rows = _policies(at, of_patterns, of_families, of_anomalies, settings)
                 made.append(rows)
                 _show(context, at, rows, price_per_gb)
-        rows = pd.concat(made, ignore_index=True) if made else frames.empty(frames.POLICIES)
+        rows = frames.stack([frames.empty(frames.POLICIES), *made])
         return TeamDayRows({"policies": rows}, wanted)
 
     @dg.asset_check(asset=policies, name="keeps_errors", description="Errors are kept whole, whatever else is dropped.")

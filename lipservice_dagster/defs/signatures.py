@@ -1,17 +1,19 @@
 """signatures: the patterns of a team-day, mined per service, and which masked message belongs to which."""
 
+from datetime import date, timedelta
+
 import dagster as dg
 import pandas as pd
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.signatures import signatures_of
+from lipservice_dagster.core.signatures import matched_share, signatures_of
 from lipservice_dagster.core.templates import TEMPLATES_VERSION
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
+from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables, read
 from lipservice_sampler.masks import MASK_VERSION
 
 
@@ -34,13 +36,15 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         templates.
         """
         wanted = team_days(context.partition_keys)
-        mined = [signatures_of(tables.read()) for _, tables in raw_logs.by_team()]
-        rows = pd.concat([s for s, _ in mined], ignore_index=True) if mined else frames.empty(frames.SIGNATURES)
-        members = (
-            pd.concat([m for _, m in mined], ignore_index=True) if mined else frames.empty(frames.SIGNATURE_MEMBERS)
-        )
-        _show(context, rows, wanted)
-        return TeamDayRows({"signatures": rows, "signature_members": members}, wanted)
+        found, members = [frames.empty(frames.SIGNATURES)], [frames.empty(frames.SIGNATURE_MEMBERS)]
+        for team_id, tables in raw_logs.by_team():
+            raw = tables.read()
+            of_team, members_of_team = signatures_of(raw)
+            found.append(of_team)
+            members.append(members_of_team)
+            _show(context, database, [d for d in wanted if d.team_id == team_id], raw, of_team)
+        rows = {"signatures": frames.stack(found), "signature_members": frames.stack(members)}
+        return TeamDayRows(rows, wanted)
 
     @dg.asset_check(asset=signatures, name="conserves_logs", description="Σ logs is that of raw_logs.")
     def conserves(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
@@ -59,20 +63,38 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
     return [signatures, conserves]
 
 
-def _show(context: dg.AssetExecutionContext, rows: pd.DataFrame, wanted: list[TeamDay]) -> None:
-    by_partition = dict(tuple(rows.groupby(["team_id", "day"])))
+def _show(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    wanted: list[TeamDay],
+    raw: pd.DataFrame,
+    rows: pd.DataFrame,
+) -> None:
+    known = _templates_before(database, wanted, rows)
     for at in wanted:
-        part = by_partition.get((at.team_id, at.day), rows.iloc[:0])
+        part, masked = rows[rows["day"] == at.day], raw[raw["day"] == at.day]
         top = part.sort_values(["logs", "service", "template"], ascending=[False, True, True])
-        logs, messages = int(part["logs"].sum()), int(part["messages"].sum())
+        logs = int(part["logs"].sum())
+        before = known.get(at.day - timedelta(days=1))
         context.add_asset_metadata(
             {
                 "dagster/partition_row_count": len(part),
                 "logs": logs,
                 "bytes": int(part["bytes"].sum()),
-                "masked_messages": messages,
+                "groups": len(masked),
+                "masked_messages": int(part["messages"].sum()),
                 "logs_per_signature": round(logs / len(part), 1) if len(part) else 0.0,
+                **({} if before is None else {"matched_by_the_day_before": round(matched_share(masked, before), 4)}),
                 "top_patterns": shown.table(top, ["service", "environment", "template", "logs", "bytes"]),
             },
             partition_key=str(at),
         )
+
+
+def _templates_before(database: Database, wanted: list[TeamDay], rows: pd.DataFrame) -> dict[date, pd.DataFrame]:
+    """service and template of each day that precedes one of the team's days and is known: stored, or of this run."""
+    made = {d.day for d in wanted}
+    before = [TeamDay(d.team_id, d.day - timedelta(days=1)) for d in wanted]
+    stored = read(database, "signatures", [d for d in before if d.day not in made], ["day", "service", "template"])
+    both = pd.concat([stored, rows[["day", "service", "template"]]], ignore_index=True)
+    return dict(tuple(both.groupby("day")))
