@@ -1,1 +1,1 @@
-"""Benchmarks: ratios against a peer, measured side by side in one run. `make bench DATA=folder` writes docs/benchmarks.md."""
+"""Benchmarks: ratios against a peer, side by side in one run. `make bench` writes docs/benchmarks.md."""

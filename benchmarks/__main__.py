@@ -26,8 +26,7 @@ def main() -> None:
         f" Loghub below it). Last run: {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()},"
         f" {os.cpu_count()} cores of {platform.machine()}. Compare ratios, not seconds.",
     ]
-    for name in arguments.sections or SECTIONS:
-        parts.append(SECTIONS[name](data))
+    parts += [SECTIONS[name](data) for name in arguments.sections or SECTIONS]
     arguments.out.write_text("\n\n".join(parts) + "\n")
     print(f"figures are in {arguments.out}")
 

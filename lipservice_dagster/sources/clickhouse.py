@@ -25,7 +25,8 @@ from lipservice_sampler.clickhouse import string_literal
 _LOGS_STRUCTURE = (
     "team_id Int32, day Date, timestamp DateTime64(6, 'UTC'), observed_timestamp DateTime64(6, 'UTC'), uuid String,"
     " trace_id String, span_id String, body String, severity_text String, severity_number Int32,"
-    " service_name String, resource_attributes Map(String, String), attributes Map(String, String), event_name String"
+    " service_name String, resource_attributes Map(String, String), attributes Map(String, String), event_name String,"
+    " environment String, bytes Int64"
 )
 _VOLUMES_STRUCTURE = (
     "team_id Int32, day Date, time_bucket DateTime64(6, 'UTC'), service_name String, environment String,"
@@ -66,7 +67,8 @@ class ClickHouseSource:
         """Logs and bytes of each team-day, counted on their own."""
         if not team_days:
             return frames.empty(("team_id", "day", "logs", "bytes"))
-        return self._query(sql.counts(self._logs, team_days, bounds)).to_pandas()
+        counted = self._query(sql.counts(self._logs, team_days, bounds)).to_pandas()
+        return counted.rename(columns={"logs_": "logs", "bytes_": "bytes"})
 
     def groups(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
         """The rows of raw_logs of these team-days."""
@@ -126,7 +128,7 @@ def connect(dsn: str, limits: QueryLimits | None = None) -> ClickHouseSource:
     }
     return ClickHouseSource(
         connection,
-        options.get("table", "logs"),
+        sql.records(options.get("table", "logs")),
         options.get("volumes_table", "logs_volume_buckets"),
         name=f"ClickHouse at {connection['host']}:{connection['port']}",
         limits=limits,

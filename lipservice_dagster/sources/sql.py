@@ -15,7 +15,8 @@ from datetime import date, datetime, timedelta
 
 from lipservice_dagster.core.frames import REST_ID, REST_MESSAGE, SEVERITIES
 from lipservice_dagster.partitions import Bounds, TeamDay, is_product
-from lipservice_sampler.clickhouse import mask_sql, repair_sql
+from lipservice_sampler.clickhouse import fold_sql, mask_sql, repair_sql
+from lipservice_sampler.text import MAX_CHARS
 
 EXAMPLE_CHARACTERS = 500
 NAME_CHARACTERS = 200
@@ -50,13 +51,15 @@ BYTES = "length(body)" + "".join(
 
 
 def severity_sql() -> str:
-    """A severity of `SEVERITIES`: by its text, else by its OTLP number, else ``info``."""
-    branches = []
-    for severity, words in _SEVERITY_WORDS.items():
-        branches.append(f"lower(severity_text) IN ({', '.join(repr(w) for w in words)}), '{severity}'")
-    for i, severity in enumerate(SEVERITIES):
-        branches.append(f"severity_number BETWEEN {4 * i + 1} AND {4 * i + 4}, '{severity}'")
-    return f"multiIf({', '.join(branches)}, 'info')"
+    """The place in `SEVERITIES` of a log's severity: by its text, else by its OTLP number, else ``info``."""
+    known = {word: SEVERITIES.index(severity) for severity, words in _SEVERITY_WORDS.items() for word in words}
+    words, places = ", ".join(f"'{w}'" for w in known), ", ".join(map(str, known.values()))
+    by_number = f"if(severity_number BETWEEN 1 AND 24, intDiv(severity_number - 1, 4), {SEVERITIES.index('info')})"
+    # The dictionary of a low-cardinality column is looked at once, not each row.
+    text = "lower(toLowCardinality(severity_text))"
+    return (
+        f"if(({text} AS severity_word) IN ({words}), transform(severity_word, [{words}], [{places}], 0), {by_number})"
+    )
 
 
 def micro_weight_sql() -> str:
@@ -82,7 +85,10 @@ def micro_weight_sql() -> str:
     stamped = " OR ".join(
         f"mapContains(attributes, '{key}')" for key in ("lipservice.sample_rate", "sampling.threshold", "sample_rate")
     )
-    return f"if({stamped}, toUInt64(round({MICRO} * {weight})), {MICRO})"
+    return f"if(empty(attributes) OR NOT ({stamped}), {MICRO}, toUInt64(round({MICRO} * {weight})))"
+
+
+_UTC = "'UTC'"
 
 
 def _day(day: date) -> str:
@@ -99,9 +105,7 @@ def where(team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     days = sorted({d.day for d in team_days})
     clauses = [
         f"team_id IN ({', '.join(map(str, teams))})",
-        f"toDate(time_bucket, 'UTC') IN ({', '.join(map(_day, days))})",
-        f"time_bucket >= toDateTime({_day(days[0])}, 'UTC')",
-        f"time_bucket <= toDateTime({_day(days[-1])}, 'UTC')",
+        f"time_bucket IN ({', '.join(f'toDateTime({_day(d)}, {_UTC})' for d in days)})",
         f"timestamp >= toDateTime64({_day(days[0])}, 6, 'UTC')",
         f"timestamp < toDateTime64({_day(days[-1] + timedelta(days=1))}, 6, 'UTC')",
         f"timestamp < {_instant(bounds.open_until)}",
@@ -113,41 +117,70 @@ def where(team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     return " AND ".join(clauses)
 
 
+def records(table: str) -> str:
+    """A relation over a table with PostHog's columns: its columns that are asked for, and what is read off the maps."""
+    return (
+        "(SELECT team_id, time_bucket, timestamp, observed_timestamp, body, severity_text, severity_number,"
+        f" service_name, attributes, {ENVIRONMENT} AS environment, {BYTES} AS bytes FROM {table})"
+    )
+
+
 def counts(relation: str, team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     """Logs and bytes of each team-day, counted on their own."""
     return (
-        f"SELECT team_id, toDate(timestamp, 'UTC') AS day, toInt64(count()) AS logs, toInt64(sum({BYTES})) AS bytes"
+        "SELECT team_id, toDate(timestamp, 'UTC') AS day, toInt64(count()) AS logs_, toInt64(sum(bytes)) AS bytes_"
         f" FROM {relation} WHERE {where(team_days, bounds)} GROUP BY team_id, day ORDER BY team_id, day"
     )
 
 
-def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_messages: int) -> str:
-    """The rows of raw_logs of these team-days.
+# Team, hour since 1970 and severity in one number: each further key of a GROUP BY costs as much as a pass of its own.
+_SEVERITY_BITS, _HOUR_BITS = 3, 29
+_PACKED = (
+    f"bitOr(bitShiftLeft(toUInt64(team_id), {_SEVERITY_BITS + _HOUR_BITS}),"
+    f" bitOr(bitShiftLeft(toUInt64(intDiv(toUnixTimestamp64Micro(timestamp), 3600000000)), {_SEVERITY_BITS}),"
+    " toUInt64({severity})))"
+)
+_HOUR = f"bitAnd(bitShiftRight(packed, {_SEVERITY_BITS}), {2**_HOUR_BITS - 1})"
 
-    Two levels: an exact, cheap key first (the body with its digits folded, which no mask can tell apart), then the
-    masks on one member of each group. The messages of a team-day beyond ``max_messages`` (those with the fewest logs)
-    become one rest-row a (service, environment, severity), with exact counts.
+
+def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_messages: int) -> str:
+    """The rows of raw_logs of these team-days, over a relation with the columns of `records`.
+
+    An exact, cheap key first (the body with its digits folded, which no mask can tell apart), then repair and masks on
+    one member of each group; repair and folding commute. The messages of a team-day beyond
+    ``max_messages`` (those with the fewest logs) become one rest-row a (service, environment, severity), with exact
+    counts.
     """
-    body = repair_sql("body")
+    names = ", ".join(f"'{s}'" for s in SEVERITIES)
+    # Of a very long body only its beginning is masked, and it is cut before it becomes a key.
+    key = f"if(length(body) <= {4 * MAX_CHARS}, body, {repair_sql('body')})"
     folded = f"""
-        SELECT team_id, toDate(timestamp, 'UTC') AS day,
-            substringUTF8({repair_sql("service_name")}, 1, {NAME_CHARACTERS}) AS service,
-            substringUTF8({repair_sql(ENVIRONMENT)}, 1, {NAME_CHARACTERS}) AS environment,
-            {severity_sql()} AS severity, toHour(timestamp, 'UTC') AS hour,
-            translate({body}, '123456789', '000000000') AS folded,
-            count() AS logs_, sum({BYTES}) AS bytes_, sum({micro_weight_sql()}) AS micro_,
-            sum(toUInt64(round(({BYTES}) * ({micro_weight_sql()} / {MICRO})))) AS weighted_bytes_,
+        SELECT {_PACKED.format(severity=severity_sql())} AS packed, service_name AS service_,
+            environment AS environment_, {fold_sql(key)} AS folded,
+            count() AS logs_, sum(bytes) AS bytes_, sum({micro_weight_sql()} AS micro) AS micro_,
+            sum(toUInt64(round(bytes * (micro / {MICRO})))) AS weighted_bytes_,
             min(timestamp) AS first_, max(timestamp) AS last_,
-            min(substringUTF8({body}, 1, {EXAMPLE_CHARACTERS})) AS example_
+            min(substring(body, 1, {4 * EXAMPLE_CHARACTERS})) AS example_
         FROM {relation} WHERE {where(team_days, bounds)}
-        GROUP BY team_id, day, service, environment, severity, hour, folded"""
-    masked = f"""
-        SELECT team_id, day, service, environment, severity, {mask_sql("folded")} AS message,
+        GROUP BY packed, service_, environment_, folded"""
+    # The hours come together before the masks run, so that they run once on a text and not once an hour.
+    by_day = f"""
+        SELECT bitAnd(packed, {~(2**_HOUR_BITS - 1 << _SEVERITY_BITS) & 2**64 - 1}) AS team_and_severity,
+            intDiv({_HOUR}, 24) AS day_, service_, environment_, folded,
             sum(logs_) AS logs_of, sum(bytes_) AS bytes_of, sum(micro_) AS micro_of,
             sum(weighted_bytes_) AS weighted_bytes_of,
-            sumForEach(arrayMap(h -> if(h = hour, micro_, 0), range(24))) AS hours_of,
+            sumForEach(arrayMap(h -> if(h = {_HOUR} % 24, micro_, 0), range(24))) AS hours_of,
             min(first_) AS first_of, max(last_) AS last_of, min(example_) AS example_of
-        FROM ({folded}) GROUP BY team_id, day, service, environment, severity, message"""
+        FROM ({folded}) GROUP BY team_and_severity, day_, service_, environment_, folded"""
+    masked = f"""
+        SELECT toInt32(bitShiftRight(team_and_severity, {_SEVERITY_BITS + _HOUR_BITS})) AS team_id,
+            toDate(day_) AS day,
+            substringUTF8({repair_sql("service_")}, 1, {NAME_CHARACTERS}) AS service,
+            substringUTF8({repair_sql("environment_")}, 1, {NAME_CHARACTERS}) AS environment,
+            [{names}][bitAnd(team_and_severity, {2**_SEVERITY_BITS - 1}) + 1] AS severity,
+            {mask_sql(repair_sql("folded"))} AS message,
+            logs_of, bytes_of, micro_of, weighted_bytes_of, hours_of, first_of, last_of, example_of
+        FROM ({by_day})"""
     # Messages are ranked by their logs over all services and severities of the team-day, ties by text.
     ranked = f"""
         SELECT * EXCEPT (message), message AS text_of,
@@ -160,7 +193,8 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
             toInt64(sum(logs_of)) AS logs, toInt64(sum(bytes_of)) AS bytes, sum(micro_of) / {MICRO} AS weighted_logs,
             toFloat64(sum(weighted_bytes_of)) AS weighted_bytes,
             arrayMap(x -> x / {MICRO}, sumForEach(hours_of)) AS hours,
-            min(first_of) AS first_seen, max(last_of) AS last_seen, min(example_of) AS example
+            min(first_of) AS first_seen, max(last_of) AS last_seen,
+            substringUTF8({repair_sql("min(example_of)")}, 1, {EXAMPLE_CHARACTERS}) AS example
         FROM ({ranked})
         GROUP BY team_id, day, service, environment, severity, message_id, message
         ORDER BY team_id, day, service, environment, severity, message_id"""
