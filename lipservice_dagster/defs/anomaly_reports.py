@@ -146,17 +146,7 @@ def _miner(_service: str, messages: list[str]) -> list[str]:
 def _show(context: dg.AssetExecutionContext, at: TeamDay, report: dict[str, object], anomalies: pd.DataFrame) -> None:
     ranked = anomalies.assign(rank=anomalies["severity"].map({"high": 0, "medium": 1, "low": 2}))
     ranked = ranked.sort_values(["rank", "p_value", "service", "start_hour"], ignore_index=True)
-    columns = [
-        "severity",
-        "kind",
-        "service",
-        "start_hour",
-        "end_hour",
-        "observed",
-        "expected",
-        "confidence",
-        "explanation",
-    ]
+    columns = ["severity", "kind", "explanation", "confidence"]
     by_kind = ranked.groupby(["kind", "severity"], as_index=False).size()
     context.add_asset_metadata(
         {

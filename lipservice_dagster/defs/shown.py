@@ -10,7 +10,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-_LONGEST_CELL = 160
+_LONGEST_CELL = 400
 
 
 def table(frame: pd.DataFrame, columns: Sequence[str], rows: int = 20) -> dg.TableMetadataValue:

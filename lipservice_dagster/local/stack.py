@@ -88,7 +88,7 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
             stdin=subprocess.DEVNULL,
             # Ctrl-C reaches us alone; we tell Dagster, wait, and then end what is left of its group.
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_prepare_child,
         )
         try:
             _wait_for_ui(child, port)
@@ -141,8 +141,9 @@ def _wait_for_ui(child: subprocess.Popen[bytes], port: int) -> None:
     raise StackError(f"Dagster did not answer on port {port} within {_START_SECONDS} s; its output is above")
 
 
-def _end_with_parent() -> None:
-    """On Linux, a child gets SIGTERM when its supervisor is killed."""
+def _prepare_child() -> None:
+    """Hear SIGINT, which a shell's background jobs are born deaf to; on Linux, end when the supervisor is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
 
