@@ -47,11 +47,17 @@ reason_option = click.option("--reason", required=True, help="Why; kept in the l
 
 def _settings() -> Settings:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from lipservice_dagster.settings import PREFIX, Settings
 
     try:
         return Settings()
+    except SettingsError as error:
+        # A value that should be JSON and is not; pydantic names the field.
+        raise click.ClickException(f"The settings are not valid: {error} (it must be JSON)") from error
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"The file .env in this folder is not UTF-8: {error}") from error
     except ValidationError as error:
         problems = "\n".join(f"  {PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
         raise click.ClickException(
@@ -280,14 +286,31 @@ def main() -> None:
     try:
         cli.main(standalone_mode=True)
     except Exception as error:
-        if type(error).__name__ in _TOLD:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(1)
-        raise
+        told = _told(error)
+        if told is None:
+            raise
+        click.echo(f"Error: {told}", err=True)
+        sys.exit(1)
 
 
-# By name, so that a short command need not import the rooms that raise them.
-_TOLD = {
+def _told(error: Exception) -> str | None:
+    """What a person is told of an error that is not a fault of ours; None for one that is.
+
+    By name, so that a short command need not import the rooms that raise them.
+    """
+    names = {t.__name__ for t in type(error).__mro__}
+    if type(error).__module__.startswith("lipservice_dagster.") and names & _SAY_IT_THEMSELVES:
+        return str(error)
+    if type(error).__module__.startswith("sqlalchemy.") and "OperationalError" in names:
+        return f"PostgreSQL: {str(getattr(error, 'orig', error)).strip()}"
+    if type(error).__module__.startswith("adbc_driver_manager") and "OperationalError" in names:
+        return f"PostgreSQL: {str(error).strip()}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}. Mend that, or set LIPSERVICE_HOME to a folder of your own"
+    return None
+
+
+_SAY_IT_THEMSELVES = {
     "StackError",
     "PostgresError",
     "DatabaseError",

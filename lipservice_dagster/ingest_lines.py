@@ -1,7 +1,8 @@
 """What one line of a log file says: its time, severity, service and message. Pure; lines are octets.
 
 A text line is kept whole as the body, and its time and severity are looked for near its head. A line that is a JSON
-object gives its fields. Whatever cannot be understood is kept as text: a line is never changed or refused here.
+object gives its fields, octets that are not UTF-8 included. Whatever cannot be understood is kept as text: a line is
+never changed or refused here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+from lipservice_dagster.ingest_json import json_object, octets, repaired
 
 DAY_US = 86_400_000_000
 
@@ -62,7 +65,7 @@ class Line(NamedTuple):
 def read_line(line: bytes, year: int) -> Line:
     """What a line (without its line ending) says; `year` is meant where its time names none."""
     if line.lstrip()[:1] == b"{":
-        fields = _object(line)
+        fields = json_object(line)
         if fields is not None:
             return _read_object(line, fields, year)
     found, yearless = text_time(line, year)
@@ -253,20 +256,12 @@ _WEIGHTS = ("lipservice.sample_rate", "sampling.threshold", "sample_rate")
 _HEX_ID = re.compile(r"(?:[0-9a-fA-F]{2}){8}|(?:[0-9a-fA-F]{2}){16}")
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):  # not JSON, invalid UTF-8, nested too deep: then it is text
-        return None
-    return fields if isinstance(fields, dict) else None
-
-
 def _read_object(line: bytes, fields: dict[str, Any], year: int) -> Line:
     message = next((name for name in _MESSAGE if isinstance(fields.get(name), str)), None)
     if message is not None:
-        body = _octets(fields.pop(message).removesuffix("\n").removesuffix("\r"))  # Docker keeps the line ending
+        body = octets(fields.pop(message).removesuffix("\n").removesuffix("\r"))  # Docker keeps the line ending
     elif fields.get("body") is not None:
-        body = _octets(_value(fields.pop("body")))
+        body = octets(_value(fields.pop("body")))
     else:
         body = line
     timestamp, yearless = _field_time(fields, year)
@@ -276,7 +271,7 @@ def _read_object(line: bytes, fields: dict[str, Any], year: int) -> Line:
     if severity is None:
         severity = text_severity(body)
     trace_id, span_id = (_identity(fields, name) for name in ("trace_id", "span_id"))
-    event = fields.pop("event_name") if isinstance(fields.get("event_name"), str) else ""
+    event = _taken(fields, "event_name") if isinstance(fields.get("event_name"), str) else ""
     resource: dict[bytes, bytes] = {}
     for name in _RESOURCES:
         if isinstance(fields.get(name), dict):
@@ -301,8 +296,12 @@ def _read_object(line: bytes, fields: dict[str, Any], year: int) -> Line:
     )
 
 
-def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "replace")  # JSON can hold half a surrogate pair
+def _taken(fields: dict[str, Any], name: str) -> str:
+    """A field for a column that holds nothing but UTF-8, repaired; it is taken out unless that would lose octets."""
+    text = repaired(fields[name])
+    if text == fields[name]:
+        del fields[name]
+    return text
 
 
 def _value(value: Any) -> str:
@@ -310,7 +309,7 @@ def _value(value: Any) -> str:
 
 
 def _strings(fields: Mapping[str, Any]) -> dict[bytes, bytes]:
-    return {_octets(name): _octets(_value(value)) for name, value in fields.items()}
+    return {octets(name): octets(_value(value)) for name, value in fields.items()}
 
 
 def _field_time(fields: dict[str, Any], year: int) -> tuple[int | None, bool]:
@@ -332,7 +331,7 @@ def _time_value(value: Any, year: int) -> tuple[int | None, bool]:
         if re.fullmatch(r"\d{1,11}\.\d{1,9}", text, re.ASCII):
             whole, _, fraction = text.partition(".")
             return int(whole) * 1_000_000 + int(fraction[:6].ljust(6, "0")), False
-        return text_time(_octets(text), year)
+        return text_time(octets(text), year)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > 1e20:
         return None, False
     return _epoch(value), False
@@ -353,15 +352,14 @@ def _field_severity(fields: dict[str, Any]) -> str | None:
     for name in _SEVERITY_FIELDS:
         value = fields.get(name)
         if isinstance(value, str) and value.strip():
-            del fields[name]
             fields.pop("severity_number", None)
-            return severity_of(value)
+            return severity_of(_taken(fields, name))
         if isinstance(value, int) and not isinstance(value, bool):
             del fields[name]
             return _LEVELS.get(value, str(value))
     nested = fields.get("log")
     if isinstance(nested, dict) and isinstance(nested.get("level"), str):  # as the Elastic Common Schema has it
-        return severity_of(nested["level"])
+        return severity_of(repaired(nested["level"]))
     if isinstance(number, int) and 1 <= number <= 24:
         del fields["severity_number"]
         return _BY_NUMBER[(number - 1) // 4]
@@ -372,10 +370,10 @@ def _field_service(fields: dict[str, Any]) -> bytes | None:
     for name in _SERVICES:
         value = fields.get(name)
         if isinstance(value, dict) and isinstance(value.get("name"), str):
-            return _octets(value["name"])
+            return octets(value["name"])
         if isinstance(value, str):
             del fields[name]
-            return _octets(value)
+            return octets(value)
     return None
 
 
@@ -385,4 +383,4 @@ def _identity(fields: dict[str, Any], name: str) -> bytes:
     if not isinstance(value, str):
         return b""
     del fields[name]
-    return base64.b64encode(bytes.fromhex(value)) if _HEX_ID.fullmatch(value) else _octets(value)
+    return base64.b64encode(bytes.fromhex(value)) if _HEX_ID.fullmatch(value) else octets(value)

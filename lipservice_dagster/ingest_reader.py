@@ -252,6 +252,9 @@ class Reader:
 
     def summary(self, octets: int) -> IngestSummary:
         """What became of the lines so far, which were so many octets."""
+        counts: Counter[tuple[int, date, str]] = Counter()
+        for (days, service), lines in self._counts.items():  # services that differ in invalid octets read the same
+            counts[self._team_id, _EPOCH + timedelta(days=days), service.decode("utf-8", "replace")] += lines
         return IngestSummary(
             read=self._read,
             stored=self._stored,
@@ -265,10 +268,7 @@ class Reader:
             without_year=self._without_year,
             year=self._year if self._day is None else None,
             unknown_severities=dict(sorted(self._unknown.items())),
-            counts={
-                (self._team_id, _EPOCH + timedelta(days=days), service.decode("utf-8", "replace")): lines
-                for (days, service), lines in sorted(self._counts.items())
-            },
+            counts=dict(sorted(counts.items())),
         )
 
 

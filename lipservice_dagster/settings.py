@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator
@@ -91,17 +91,12 @@ class Settings(BaseSettings):
     @field_validator("postgres_dsn", mode="after")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
-            raise ValueError("must look like postgresql://user:password@host:5432/database")
-        return value
+        return _checked(value, ("postgresql", "postgres"))
 
     @field_validator("logs_dsn", mode="after")
     @classmethod
     def _logs(cls, value: SecretStr | None) -> SecretStr | None:
-        schemes = ("clickhouse", "clickhouses", "parquet")
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
-            raise ValueError(f"must start with one of {', '.join(s + '://' for s in schemes)}")
-        return value
+        return _checked(value, ("clickhouse", "clickhouses", "parquet"))
 
     @field_validator("home", mode="after")
     @classmethod
@@ -150,13 +145,28 @@ def explain(settings: Settings) -> list[Explained]:
 
 
 def shown(value: Any) -> str:
-    """A setting's value for people; a DSN keeps its host but not its password, nor what its query may carry."""
+    """A setting's value for people; of a DSN not its user, its password, nor what its query may carry."""
     if value is None:
         return "(unset)"
     if isinstance(value, SecretStr):
-        parts = urlsplit(value.get_secret_value())
-        host = parts.netloc.rpartition("@")[2]
-        user = parts.username or ""
-        netloc = f"{user}:***@{host}" if parts.password else f"{user}@{host}" if user else host
-        return urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))
+        scheme, _, rest = value.get_secret_value().partition("://")
+        secret, at, place = rest.rpartition("@")
+        place, question, _ = place.partition("?")
+        return f"{scheme}://{'***' if secret else ''}{at}{place}{question}{'***' if question else ''}"
     return str(value)
+
+
+def _checked(value: SecretStr | None, schemes: tuple[str, ...]) -> SecretStr | None:
+    """The DSN, or a ValueError that does not repeat it."""
+    if value is None:
+        return None
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in schemes:
+        raise ValueError(f"must start with {' or '.join(s + '://' for s in schemes)}")
+    if parts.fragment or "@" in parts.path:
+        raise ValueError("has a sign in its user or password that ends it early: write # as %23, / as %2F, @ as %40")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number from 0 to 65535 (in a password, write : as %3A)") from None
+    return value

@@ -167,6 +167,7 @@ def test_settings_are_shown_with_their_source_and_without_secrets(home: Path) ->
     finally:
         (home / ".env").unlink()
     assert "secret" not in shown
+    assert "postgresql://***@db" in shown
     assert "db.example" in shown
     window = next(line for line in shown.splitlines() if "WINDOW_DAYS" in line)
     assert "9" in window
@@ -179,6 +180,37 @@ def test_wrong_settings_are_named(home: Path) -> None:
     assert "LIPSERVICE_WINDOW_DAYS" in done.stderr
     assert "clickhouse://" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("TEAM_NAMES", "notjson", "team_names"),
+        ("LOGS_DSN", "clickhouse://u:p@h:99999/x", "port"),
+        ("POSTGRES_DSN", "postgresql://u:se#cret@h/x", "%23"),
+        ("POSTGRES_DSN", "postgresql://u:se/cret@h/x", "%2F"),
+        ("POSTGRES_DSN", "postgresql://u:cret@127.0.0.1:9/x", "PostgreSQL"),
+        ("HOME", "/proc/nowhere", "LIPSERVICE_HOME"),
+    ],
+)
+def test_what_is_wrong_is_told_without_a_traceback_or_a_secret(
+    home: Path, variable: str, value: str, told: str
+) -> None:
+    done = lipservice(home, "policy", "list", "--team", "1", extra={f"LIPSERVICE_{variable}": value})
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cret" not in done.stdout + done.stderr
+
+
+def test_a_dotenv_that_is_no_text_is_told(home: Path) -> None:
+    (home / ".env").write_bytes(b"LIPSERVICE_WINDOW_DAYS=\xff\n")
+    try:
+        done = lipservice(home, "config")
+    finally:
+        (home / ".env").unlink()
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert ".env" in done.stderr
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["dev"], ["ingest"], ["run"], ["policy", "release"], ["db"]])

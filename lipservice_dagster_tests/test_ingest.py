@@ -219,14 +219,70 @@ def test_docker_lines_and_structured_bodies():
 
 @pytest.mark.parametrize(
     "line",
-    [b'{"msg": "cut', b'{"msg": "\xff"}', b"{" * 100_000, b'{"n": ' + b"9" * 5000 + b"}", b"{}", b"{not json}", b"[1]"],
+    [b'{"msg": "cut', b"{" * 100_000, b'{"n": ' + b"9" * 5000 + b"}", b"{}", b"{not json}", b"[1]"],
 )
 def test_what_is_not_a_json_object_is_text_as_it_is(line):
     assert read_line(line, 2023).body == line
 
 
-def test_half_a_surrogate_pair_and_infinities_do_not_stop_it():
-    assert read_line(b'{"msg":"\\ud800x"}', 2023).body == b"?x"
+def test_octets_that_are_not_utf8_stay_as_they_are_in_the_fields_of_a_json_line():
+    found = read_line(b'{"level":"error","message":"raw \xff","service":"svc\xfe","\xfd":"\xfc\xc5\xbc"}', 2023)
+    assert (found.body, found.severity, found.service) == (b"raw \xff", "error", b"svc\xfe")
+    assert found.attributes == {b"\xfd": b"\xfc\xc5\xbc"}
+    nested = read_line(b'{"body":{"a":"\xff"},"resource":{"r":"\xed\xa0\x80"},"attributes":{"x":["\x80"]}}', 2023)
+    assert (nested.body, nested.resource) == (b'{"a":"\xff"}', {b"r": b"\xed\xa0\x80"})
+    assert nested.attributes == {b"x": b'["\x80"]'}
+
+
+@given(st.binary(max_size=40).map(lambda octets: bytes(b for b in octets if b >= 32 and b not in b'"\\')))
+def test_any_octets_of_a_json_string_are_the_body(octets):
+    found = read_line(b'{"level":"warn","msg":"' + octets + b'"}', 2023)
+    assert (found.body, found.severity) == (octets, "warn")
+
+
+@pytest.mark.parametrize(
+    ("escaped", "expected"),
+    [
+        (rb"a\u0000b", b"a\x00b"),
+        (rb"\ud800x", b"\xed\xa0\x80x"),
+        (rb"\uDC80", b"\xed\xb2\x80"),
+        (b"\\udcff\xff", b"\xed\xb3\xbf\xff"),  # the surrogate is not taken for the octet
+        (rb"\ud83d\ude00\ude00", b"\xf0\x9f\x98\x80\xed\xb8\x80"),
+        (rb"\ud83d\ud83d\ude00", b"\xed\xa0\xbd\xf0\x9f\x98\x80"),
+        (rb"\\ud800 \\\ud800", rb"\ud800 " + b"\\\xed\xa0\x80"),
+    ],
+)
+def test_nuls_and_halves_of_surrogate_pairs_are_kept_as_octets(escaped, expected):
+    line = b'{"msg":"%b","level":"warn","service":"%b","%b":"%b"}' % ((escaped,) * 4)
+    found = read_line(line, 2023)
+    assert (found.body, found.severity, found.service) == (expected, "warn", expected)
+    assert found.attributes == {expected: expected}
+
+
+def test_json_lines_with_odd_octets_in_every_field_are_stored_and_lose_nothing(tmp_path):
+    odd = [b"\xff", b"\xfe", rb"\ud800", rb"\u0000"]
+    line = (
+        b'{"time":1700000000,"msg":"%b","level":"l%b","service":"%b","event_name":"e%b",'
+        b'"trace_id":"%b","resource":{"r":"%b"},"log":{"level":"%b"}}'
+    )
+    summary = store_of(b"\n".join(line % ((octets,) * 7) for octets in odd), tmp_path)
+    assert sum(summary.counts.values()) == summary.stored == 4
+    found = {row["body"]: row for row in rows(tmp_path)}
+    assert set(found) == {b"\xff", b"\xfe", b"\xed\xa0\x80", b"\x00"}
+    for octets, row in found.items():
+        assert (row["service_name"], row["trace_id"]) == (octets, octets)
+        assert dict(row["resource_attributes"])[b"r"] == octets
+        text = octets.decode("utf-8", "replace")
+        assert (row["severity_text"], row["event_name"]) == (f"l{text}", f"e{text}")
+        # Where the column cannot hold the octets, the attributes do.
+        kept = dict(row["attributes"])
+        kept.pop(b"log")
+        assert kept == ({} if octets == b"\x00" else {b"level": b"l" + octets, b"event_name": b"e" + octets})
+    nested = read_line(b'{"msg":"x","log":{"level":"\xff"}}', 2023)
+    assert (nested.severity, nested.attributes) == ("\ufffd", {b"log": b'{"level":"\xff"}'})
+
+
+def test_infinities_do_not_stop_it():
     for number in (b"1e400", b"NaN", b"-Infinity", b"1" + b"0" * 30):
         assert read_line(b'{"msg":"x","time":' + number + b"}", 2023).timestamp is None
 

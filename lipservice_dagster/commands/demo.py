@@ -17,6 +17,7 @@ from lipservice_dagster.local.demo_logs import incidents, team_ids, team_name
 from lipservice_dagster.local.in_process import RunError, graph
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
+from lipservice_dagster.storage import releases
 from lipservice_dagster.storage.team_days import read
 
 
@@ -48,8 +49,9 @@ def run(settings: Settings, *, teams: int, days: int, until: date, logs_per_day:
                 progress=lambda done, _: progress.update(writing, completed=done),
             )
             running = progress.add_task("materialising the graph (teams)", total=teams)
+            failed = []
             for team_id in team_ids(teams):
-                found.run(team_id, first, until)
+                failed += found.failed_checks(found.run(team_id, first, until))
                 progress.advance(running)
             progress.stop()
             for team_id in team_ids(teams):
@@ -58,7 +60,15 @@ def run(settings: Settings, *, teams: int, days: int, until: date, logs_per_day:
             rows = read(found.database, "policies", [TeamDay(team_ids(teams)[0], until)])
             if not rows.empty:
                 largest = rows.sort_values(["bytes", "service"], ascending=[False, True]).iloc[0]
-                print_policy(parse(str(largest["document"])), largest["version"], "computed; in force: shadow", console)
+                in_force = [
+                    f"{r.state}, version {r.version} of {r.day}"
+                    for r in releases.in_force(found.database, team_ids(teams)[0], largest["service"])
+                    if r.environment == largest["environment"]
+                ]
+                state = f"in force: {in_force[0] if in_force else 'nothing'}"
+                print_policy(parse(str(largest["document"])), largest["version"], state, console)
+    if failed:
+        raise RunError("\n".join(failed))
     console.rule("[bold]what was put in[/bold]")
     for incident in incidents(until, days, teams):
         console.print(

@@ -6,7 +6,7 @@ from datetime import date
 
 from lipservice_dagster.commands import findings
 from lipservice_dagster.commands.findings import console as standard_console
-from lipservice_dagster.local.in_process import graph
+from lipservice_dagster.local.in_process import RunError, graph
 from lipservice_dagster.settings import Settings
 
 
@@ -17,4 +17,7 @@ def run(settings: Settings, team_id: int, first: date, last: date) -> None:
         with console.status(f"{settings.team_name(team_id)}: {first} to {last} through the graph …"):
             run_id = found.run(team_id, first, last)
         console.print(f"run {run_id} succeeded")
+        failed = found.failed_checks(run_id)
         findings.print_day(console, found.database, settings, team_id, last)
+    if failed:
+        raise RunError("\n".join(failed))

@@ -62,6 +62,7 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
                 "anomalies": frames.stack([frames.empty(frames.ANOMALIES), *found]),
             },
             wanted,
+            made_from=[raw_logs, signatures],
         )
 
     @dg.asset_check(asset=anomaly_reports, name="nothing_high", description="No anomaly of high severity.")

@@ -20,7 +20,6 @@ def build_job() -> Any:
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.groups("team_days"),
-        executor_def=dg.in_process_executor,
         description="A team-day from its logs to a policy.",
         tags={"dagster/max_runtime": str(_MAX_RUNTIME_SECONDS)},
     )

@@ -41,6 +41,6 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
                     partition_key=f"{day}|{part['team_id'].iloc[0]}",
                 )
         rows = frames.stack([frames.empty(frames.CLUSTERS), *found])
-        return TeamDayRows({"clusters": rows}, wanted)
+        return TeamDayRows({"clusters": rows}, wanted, made_from=[signatures])
 
     return [clusters]

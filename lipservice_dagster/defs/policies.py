@@ -48,7 +48,7 @@ def build(
                 made.append(rows)
                 _show(context, at, rows, price_per_gb)
         rows = frames.stack([frames.empty(frames.POLICIES), *made])
-        return TeamDayRows({"policies": rows}, wanted)
+        return TeamDayRows({"policies": rows}, wanted, made_from=[signatures, clusters, anomaly_reports])
 
     @dg.asset_check(asset=policies, name="keeps_errors", description="Errors are kept whole, whatever else is dropped.")
     def keeps_errors(

@@ -44,7 +44,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
             members.append(members_of_team)
             _show(context, database, [d for d in wanted if d.team_id == team_id], raw, of_team)
         rows = {"signatures": frames.stack(found), "signature_members": frames.stack(members)}
-        return TeamDayRows(rows, wanted)
+        return TeamDayRows(rows, wanted, made_from=[raw_logs])
 
     @dg.asset_check(asset=signatures, name="conserves_logs", description="Σ logs is that of raw_logs.")
     def conserves(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:

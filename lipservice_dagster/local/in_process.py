@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 
 import dagster as dg
+import psutil
 
 from lipservice_dagster.definitions import build_defs
 from lipservice_dagster.defs.automation import JOB
@@ -14,11 +17,31 @@ from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource
+from lipservice_dagster.storage import runs
 from lipservice_dagster.storage.database import Database
 
 
 class RunError(Exception):
     """A run could not be started or failed; the message says where to look."""
+
+
+_PROCESS = "lipservice/process"
+
+
+def _this_process() -> str:
+    """The process as a tag: its id, its start (ids are used again) and its machine."""
+    return f"{os.getpid()} {psutil.Process().create_time():.2f} {socket.gethostname()}"
+
+
+def _lives(process: str) -> bool:
+    """Whether a process so tagged may still be there; of another machine's one cannot tell."""
+    pid, started, host = process.split(" ", 2)
+    if host != socket.gethostname():
+        return True
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Graph:
@@ -44,22 +67,46 @@ class Graph:
         self.instance.add_dynamic_partitions(TEAMS_NAME, [str(team_id)])
         keys = [str(TeamDay(team_id, day)) for day in (first, last)]
         tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[1]}
-        done = self._job.execute_in_process(
-            instance=self.instance,
-            partition_key=keys[0] if first == last else None,
-            tags=None if first == last else tags,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+        try:
+            done = self._job.execute_in_process(
+                instance=self.instance,
+                partition_key=keys[0] if first == last else None,
+                tags={_PROCESS: _this_process()} | ({} if first == last else tags),
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+        except dg.DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None
         if not done.success:
             failed = [e for e in done.all_events if e.is_failure and e.is_step_event]
             error = failed[0].step_failure_data.error if failed else None
+            if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+                raise KeyboardInterrupt
+            while error is not None and error.cause is not None and "max_retries" in error.message:
+                error = error.cause
             reason = f"{failed[0].step_key}: {error.message.strip()}" if error else "its events say why"
             raise RunError(
                 f"Run {done.run_id} of team {team_id}, {first} to {last}, failed. {reason}\nThe Dagster UI"
                 " (`lipservice dev`) shows the run with all its events"
             )
         return done.run_id
+
+    def failed_checks(self, run_id: str) -> list[str]:
+        """The checks that did not pass in a run, as errors, each with what it says."""
+        entries = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        checks = [e.dagster_event.asset_check_evaluation_data for e in entries if e.dagster_event is not None]
+        return [
+            f"{c.asset_key.to_user_string()}: {c.check_name} failed, {c.description or 'see its metadata'}"
+            for c in checks
+            if not c.passed and c.severity == dg.AssetCheckSeverity.ERROR
+        ]
+
+    def close_dead_runs(self) -> None:
+        """Mark the runs that died with their process as failed, in Dagster and in the record of runs."""
+        for run in self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+            if (process := run.tags.get(_PROCESS)) and not _lives(process):
+                self.instance.report_run_failed(run, "its process is gone")
+                runs.fail_unfinished(self.database, run.run_id, "its process is gone")
 
     def _require_partitions(self, first: date, last: date) -> None:
         today, start = datetime.now(UTC).date(), self.settings.partitions_start()
@@ -75,4 +122,6 @@ class Graph:
 def graph(settings: Settings) -> Iterator[Graph]:
     """The graph over the running stack, for as long as the block lasts."""
     with stack.dagster_home(settings) as (in_force, database), dg.DagsterInstance.get() as instance:
-        yield Graph(in_force, database, instance)
+        found = Graph(in_force, database, instance)
+        found.close_dead_runs()
+        yield found

@@ -22,7 +22,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -194,9 +194,16 @@ class LogWriter:
                     self._publish(staging)
         finally:
             self._buffers.clear()
-            if not (staging / _UNDO).exists():  # it stays only if the undo failed too: then the next writer goes on
+            try:
+                self._leave(staging)
+            finally:
+                os.close(self._lock)
+
+    def _leave(self, staging: Path) -> None:
+        # A folder whose undo failed stays, and so does one that cannot be removed now: the next writer goes on with it.
+        with suppress(OSError), _locked(self.root / _STAGING / "lock"):
+            if not (staging / _UNDO).exists():
                 shutil.rmtree(staging, ignore_errors=True)
-            os.close(self._lock)
 
     def add(self, team_id: int, table: pa.Table) -> None:
         """Add rows of any days; `table` has the columns of `LOGS_SCHEMA`, in any order and castable to it."""
@@ -306,15 +313,25 @@ def _undo(root: Path, staging: Path) -> None:
 def _remove_stale(root: Path) -> None:
     """Remove the staging folders whose writer is dead; the caller holds the area's lock."""
     for staging in sorted(path for path in (root / _STAGING).iterdir() if path.is_dir()):
-        with _held(staging / "alive", os.O_RDWR | os.O_CREAT) as handle:
-            try:
-                # The kernel drops the lock when its process ends, however it ends.
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            if (staging / _UNDO).exists():
-                _undo(root, staging)
+        if _alive(staging):
+            continue
+        if (staging / _UNDO).exists():
+            _undo(root, staging)
+        with suppress(FileNotFoundError):  # somebody else removed it
             shutil.rmtree(staging)
+
+
+def _alive(staging: Path) -> bool:
+    """Whether the writer of a staging folder lives; the caller holds the area's lock."""
+    try:
+        with _held(staging / "alive", os.O_RDWR) as handle:
+            # The kernel drops the lock when its process ends, however it ends.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:  # folders come and go under the area's lock: a writer died while this one did
+        return False
+    return False
 
 
 def _pieces(table: pa.Table) -> Iterator[pa.Table]:

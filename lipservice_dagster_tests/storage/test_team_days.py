@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,14 @@ import sqlalchemy as sa
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.team_days import ForeignRowsError, TeamDayRows, TeamDayTables, read, write
+from lipservice_dagster.storage.team_days import (
+    ForeignRowsError,
+    SupersededError,
+    TeamDayRows,
+    TeamDayTables,
+    read,
+    write,
+)
 
 D1, D2 = TeamDay(7, date(2026, 9, 1)), TeamDay(7, date(2026, 9, 2))
 OTHER = TeamDay(8, date(2026, 9, 1))
@@ -165,3 +172,37 @@ def test_two_processes_writing_one_partition_leave_one_result_whole(database: Da
     assert len(last) == 600
     assert last["logs"].nunique() == 1
     assert seen <= {(0, None, None), (300, 1, 1), (300, 2, 2)}
+
+
+def handed_out(database: Database, *team_days: TeamDay) -> TeamDayTables:
+    """The tables of raw_logs as an input of an asset."""
+    entries = materializations.of(database, "raw_logs", team_days)
+    prints = {d: entries[d].fingerprint if d in entries else None for d in team_days}
+    return TeamDayTables(database, ("raw_logs",), team_days, "raw_logs", prints)
+
+
+def members(at: TeamDay) -> pd.DataFrame:
+    return pd.DataFrame([{"team_id": at.team_id, "day": at.day, "service": "s", "message_id": "m", "signature": "x"}])
+
+
+def test_rows_made_from_what_has_changed_meanwhile_are_refused(database: Database) -> None:
+    write(database, "raw_logs", rows(raw(D1, 5), D1), "one")
+    tables = handed_out(database, D1, D2)
+    made = TeamDayRows({"signature_members": members(D1)}, [D1], made_from=[tables])
+    write(database, "signatures", made, "two")
+    write(database, "raw_logs", rows(raw(D1, 5), D1), "three")
+    write(database, "signatures", made, "the same content made again is no change")
+    write(database, "raw_logs", rows(raw(D1, 6), D1), "four")
+    with pytest.raises(SupersededError, match=r"raw_logs of 2026-09-01\|7"):
+        write(database, "signatures", made, "five")
+    write(database, "raw_logs", rows(raw(D1, 5), D1), "six")
+    write(database, "raw_logs", rows(raw(D2, 1), D2), "a day that was not there when it was read")
+    with pytest.raises(SupersededError, match=r"raw_logs of 2026-09-02\|7"):
+        write(database, "signatures", made, "seven")
+
+
+def test_an_older_reading_of_the_source_does_not_replace_a_newer_one(database: Database) -> None:
+    write(database, "raw_logs", rows(raw(D1, 6), D1, as_of=AT), "newer")
+    with pytest.raises(SupersededError, match="later than this"):
+        write(database, "raw_logs", rows(raw(D1, 5), D1, as_of=AT - timedelta(seconds=1)), "older")
+    assert len(read(database, "raw_logs", [D1])) == 6
