@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from lipservice_dagster.local import postgres
 from lipservice_dagster.storage.database import Database
+
+# A slow moment of a shared machine is no failure.
+settings.register_profile("lipservice", deadline=None)
+settings.load_profile("lipservice")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ ACTOR = "policy_releases"
 def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The asset."""
 
-    @team_day_asset(partitions=partitions, fills=[], kinds={"postgres"}, code_version="1")
+    @team_day_asset(partitions=partitions, fills=[], main_table="releases", kinds={"postgres"}, code_version="1")
     def policy_releases(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], policies: TeamDayTables
     ) -> dg.MaterializeResult:
@@ -32,10 +32,11 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         wanted = team_days(context.partition_keys)
         read = materializations.of(database, "raw_logs", wanted)
         whole = {d for d in wanted if d in read and read[d].hours == 24}
+        counts: dict[TeamDay, dict[str, int]] = {}
         for team_id, tables in policies.by_team():
             rows = tables.read(columns=["team_id", "day", "service", "environment", "version", "document"])
             in_force = {(r.service, r.environment): r for r in releases.in_force(database, team_id)}
-            added = []
+            added: list[releases.Release] = []
             for row in rows.sort_values(["day", "service", "environment"]).itertuples(index=False):
                 if TeamDay(team_id, row.day) not in whole:
                     continue
@@ -44,7 +45,8 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
                     added += releases.add_from_graph(database, [entry])
                     in_force[row.service, row.environment] = entry
             _show(context, [d for d in wanted if d.team_id == team_id], added, releases.in_force(database, team_id))
-        runs.succeed(database, context.run.run_id, "policy_releases", {d: {} for d in wanted})
+            counts |= {d: {"releases": sum(r.day == d.day for r in added)} for d in wanted if d.team_id == team_id}
+        runs.succeed(database, context.run.run_id, "policy_releases", counts)
         return dg.MaterializeResult()
 
     return [policy_releases]

@@ -35,10 +35,12 @@ def team_day_asset(
     deps: Sequence[str] = (),
     backfill_policy: dg.BackfillPolicy | None = None,
     code_version: str,
+    main_table: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """An asset that fills these tables for a set of team-days at a time.
 
-    The function's docstring is the asset's description. Its beginning and its errors are recorded in analysis_runs;
+    An asset that stores its rows itself fills none and names its ``main_table``. The function's docstring is the
+    asset's description. Its beginning and its errors are recorded in analysis_runs;
     its success is recorded by the IO manager, once the rows are stored.
     """
 
@@ -74,7 +76,8 @@ def team_day_asset(
             retry_policy=RETRIES,
             backfill_policy=backfill_policy or dg.BackfillPolicy.single_run(),
             code_version=code_version,
-            metadata={TABLES: ",".join(fills), "dagster/column_schema": column_schema(fills[0])} if fills else {},
+            metadata={"dagster/column_schema": column_schema(main_table or fills[0])}
+            | ({TABLES: ",".join(fills)} if fills else {}),
         )(recorded)
 
     return decorate
