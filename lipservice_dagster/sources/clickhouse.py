@@ -22,12 +22,12 @@ from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_sampler.clickhouse import string_literal
 
 # The structure is spelled out so that an empty store is an empty answer and nothing comes back nullable.
-_LOGS_STRUCTURE = (
+_RECORD_STRUCTURE = (
     "team_id Int32, day Date, timestamp DateTime64(6, 'UTC'), observed_timestamp DateTime64(6, 'UTC'), uuid String,"
     " trace_id String, span_id String, body String, severity_text String, severity_number Int32,"
-    " service_name String, resource_attributes Map(String, String), attributes Map(String, String), event_name String,"
-    " environment String, bytes Int64"
+    " service_name String, resource_attributes Map(String, String), attributes Map(String, String), event_name String"
 )
+_LOGS_STRUCTURE = f"{_RECORD_STRUCTURE}, environment String, bytes Int64"
 _VOLUMES_STRUCTURE = (
     "team_id Int32, day Date, time_bucket DateTime64(6, 'UTC'), service_name String, environment String,"
     " severity_text String, log_count Int64, bytes Int64"
@@ -37,14 +37,23 @@ _VOLUMES_STRUCTURE = (
 class ClickHouseSource:
     """A `LogSource` over PostHog's tables (or ones with their columns) in ClickHouse.
 
-    ``logs`` and ``volumes`` are what stands behind FROM: table names of a server, or a subquery. The connection is made
+    ``logs``, ``volumes`` and ``counted`` (what the independent count reads; by default ``logs``) are what stands
+    behind FROM: table names of a server, or subqueries. The connection is made
     at the first question, so that building the object needs no store.
     """
 
     def __init__(
-        self, connection: dict[str, Any], logs: str, volumes: str, *, name: str, limits: QueryLimits | None = None
+        self,
+        connection: dict[str, Any],
+        logs: str,
+        volumes: str,
+        *,
+        name: str,
+        counted: str | None = None,
+        limits: QueryLimits | None = None,
     ):
         self._connection, self._logs, self._volumes, self._name = connection, logs, volumes, name
+        self._counted = counted or logs
         self._limits = limits or QueryLimits()
         self._local = threading.local()
 
@@ -67,7 +76,7 @@ class ClickHouseSource:
         """Logs and bytes of each team-day, counted on their own."""
         if not team_days:
             return frames.empty(("team_id", "day", "logs", "bytes"))
-        counted = self._query(sql.counts(self._logs, team_days, bounds)).to_pandas()
+        counted = self._query(sql.counts(self._counted, team_days, bounds)).to_pandas()
         return counted.rename(columns={"logs_": "logs", "bytes_": "bytes"})
 
     def groups(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
@@ -143,6 +152,17 @@ def embedded(root: Path, limits: QueryLimits | None = None) -> ClickHouseSource:
         return f"file({glob}, 'Parquet', {string_literal(structure)})"
 
     # time_bucket is the folder's day, so that a filter on it prunes files.
-    logs = f"(SELECT *, toDateTime(day, 'UTC') AS time_bucket FROM {files('logs', _LOGS_STRUCTURE)})"
+    logs, records = (
+        f"(SELECT *, toDateTime(day, 'UTC') AS time_bucket FROM {files('logs', structure)})"
+        for structure in (_LOGS_STRUCTURE, _RECORD_STRUCTURE)
+    )
     volumes = f"(SELECT * FROM {files('volumes', _VOLUMES_STRUCTURE)})"
-    return ClickHouseSource({"interface": "chdb"}, logs, volumes, name=f"the log store in {root}", limits=limits)
+    return ClickHouseSource(
+        {"interface": "chdb"},
+        logs,
+        volumes,
+        name=f"the log store in {root}",
+        # The independent count works bytes out of each record and does not trust what was worked out at writing.
+        counted=sql.records(records),
+        limits=limits,
+    )

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,16 @@ def test_bytes_are_those_of_body_and_attributes(tmp_path: Path) -> None:
     expected = 2 + 8 + 3
     assert source.groups([TEAM_DAY], LATER)["bytes"].tolist() == [expected]
     assert source.counts([TEAM_DAY], LATER)["bytes"].tolist() == [expected]
+
+
+def test_the_independent_count_does_not_trust_what_was_worked_out_at_writing(tmp_path: Path) -> None:
+    """A file whose column of bytes is missing or wrong makes the two counts differ, and so is noticed."""
+    store(tmp_path, {7: [log("hello", attributes={"key": "value"})]})
+    (path,) = tmp_path.glob("logs/team_id=7/day=*/*.parquet")
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["bytes"]), path)
+    source = embedded(tmp_path)
+    assert source.counts([TEAM_DAY], LATER)["bytes"].tolist() == [13]
+    assert source.groups([TEAM_DAY], LATER)["bytes"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
