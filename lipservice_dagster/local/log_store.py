@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -100,6 +100,24 @@ _UNDO = "publishing.json"
 
 class LogStoreError(RuntimeError):
     """The store could not be read or written; the text says what failed, where, and what to do."""
+
+
+def _encoding(schema: pa.Schema) -> dict[str, Any]:
+    """How columns are written: sorted or nearly sorted timestamps as differences, which take half the room and are read
+    in half the time; everything else by dictionary where values repeat.
+    """
+    times = [f.name for f in schema if pa.types.is_timestamp(f.type)]
+    paths = [
+        path
+        for f in schema
+        if f.name not in times
+        for path in ([f"{f.name}.key_value.{p}" for p in ("key", "value")] if pa.types.is_map(f.type) else [f.name])
+    ]
+    return {
+        "compression": "zstd",
+        "use_dictionary": paths,
+        "column_encoding": dict.fromkeys(times, "DELTA_BINARY_PACKED"),
+    }
 
 
 @contextmanager
@@ -249,7 +267,7 @@ class LogWriter:
             with _explained("Writing logs", path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:
-                    pq.write_table(content, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+                    pq.write_table(content, file, row_group_size=ROW_GROUP_ROWS, **_encoding(content.schema))
                     file.flush()
                     os.fsync(file.fileno())
         self._parts.append(key)

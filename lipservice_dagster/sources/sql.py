@@ -11,7 +11,7 @@ would depend on the order in which threads deliver rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from lipservice_dagster.core.frames import REST_ID, REST_MESSAGE, SEVERITIES
 from lipservice_dagster.partitions import Bounds, TeamDay, is_product
@@ -55,11 +55,8 @@ def severity_sql() -> str:
     known = {word: SEVERITIES.index(severity) for severity, words in _SEVERITY_WORDS.items() for word in words}
     words, places = ", ".join(f"'{w}'" for w in known), ", ".join(map(str, known.values()))
     by_number = f"if(severity_number BETWEEN 1 AND 24, intDiv(severity_number - 1, 4), {SEVERITIES.index('info')})"
-    # The dictionary of a low-cardinality column is looked at once, not each row.
-    text = "lower(toLowCardinality(severity_text))"
-    return (
-        f"if(({text} AS severity_word) IN ({words}), transform(severity_word, [{words}], [{places}], 0), {by_number})"
-    )
+    by_text = f"transform(lower(severity_text), [{words}], [{places}], {len(SEVERITIES)})"
+    return f"if(({by_text} AS by_text) < {len(SEVERITIES)}, by_text, {by_number})"
 
 
 def micro_weight_sql() -> str:
@@ -85,10 +82,11 @@ def micro_weight_sql() -> str:
     stamped = " OR ".join(
         f"mapContains(attributes, '{key}')" for key in ("lipservice.sample_rate", "sampling.threshold", "sample_rate")
     )
-    return f"if(empty(attributes) OR NOT ({stamped}), {MICRO}, toUInt64(round({MICRO} * {weight})))"
+    # Branches run on the rows that reach them only: logs without attributes, and without these, cost next to nothing.
+    return f"multiIf(empty(attributes), {MICRO}, NOT ({stamped}), {MICRO}, toUInt64(round({MICRO} * {weight})))"
 
 
-_UTC = "'UTC'"
+_ZONE = "'UTC'"
 
 
 def _day(day: date) -> str:
@@ -103,12 +101,12 @@ def where(team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     """The filter for these team-days (one at least), with the bounds on what has been observed."""
     teams = sorted({d.team_id for d in team_days})
     days = sorted({d.day for d in team_days})
+    end = min(datetime.combine(days[-1] + timedelta(days=1), time(), UTC), bounds.open_until)
     clauses = [
         f"team_id IN ({', '.join(map(str, teams))})",
-        f"time_bucket IN ({', '.join(f'toDateTime({_day(d)}, {_UTC})' for d in days)})",
+        f"time_bucket IN ({', '.join(f'toDateTime({_day(d)}, {_ZONE})' for d in days)})",
         f"timestamp >= toDateTime64({_day(days[0])}, 6, 'UTC')",
-        f"timestamp < toDateTime64({_day(days[-1] + timedelta(days=1))}, 6, 'UTC')",
-        f"timestamp < {_instant(bounds.open_until)}",
+        f"timestamp < {_instant(end)}",
         f"observed_timestamp <= {_instant(bounds.as_of)}",
     ]
     if not is_product(team_days):
@@ -133,23 +131,23 @@ def counts(relation: str, team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     )
 
 
-# Team, hour since 1970 and severity in one number: each further key of a GROUP BY costs as much as a pass of its own.
-_SEVERITY_BITS, _HOUR_BITS = 3, 29
+# Team, day since 1970 and severity in one number: each further key of a GROUP BY costs as much as a pass of its own.
+_SEVERITY_BITS, _DAY_BITS = 3, 29
+_HOUR = "intDiv(toUnixTimestamp64Micro(timestamp), 3600000000)"
 _PACKED = (
-    f"bitOr(bitShiftLeft(toUInt64(team_id), {_SEVERITY_BITS + _HOUR_BITS}),"
-    f" bitOr(bitShiftLeft(toUInt64(intDiv(toUnixTimestamp64Micro(timestamp), 3600000000)), {_SEVERITY_BITS}),"
-    " toUInt64({severity})))"
+    f"bitOr(bitShiftLeft(toUInt64(team_id), {_SEVERITY_BITS + _DAY_BITS}),"
+    f" bitOr(bitShiftLeft(toUInt64(intDiv(({_HOUR} AS hour_), 24)), {_SEVERITY_BITS}), toUInt64({{severity}})))"
 )
-_HOUR = f"bitAnd(bitShiftRight(packed, {_SEVERITY_BITS}), {2**_HOUR_BITS - 1})"
+_TEAM_DAY = f"bitShiftRight(packed, {_SEVERITY_BITS})"
 
 
 def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_messages: int) -> str:
     """The rows of raw_logs of these team-days, over a relation with the columns of `records`.
 
     An exact, cheap key first (the body with its digits folded, which no mask can tell apart), then repair and masks on
-    one member of each group; repair and folding commute. The messages of a team-day beyond
-    ``max_messages`` (those with the fewest logs) become one rest-row a (service, environment, severity), with exact
-    counts.
+    one member of each group; repair and folding commute. Hours are no key but 24 sums of a group: as a key they would
+    make many times the groups. The messages of a team-day beyond ``max_messages`` (those with the fewest logs) become
+    one rest-row a (service, environment, severity), with exact counts.
     """
     names = ", ".join(f"'{s}'" for s in SEVERITIES)
     # Of a very long body only its beginning is masked, and it is cut before it becomes a key.
@@ -157,46 +155,39 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
     folded = f"""
         SELECT {_PACKED.format(severity=severity_sql())} AS packed, service_name AS service_,
             environment AS environment_, {fold_sql(key)} AS folded,
-            count() AS logs_, sum(bytes) AS bytes_, sum({micro_weight_sql()} AS micro) AS micro_,
+            count() AS logs_, sum(bytes) AS bytes_,
+            sumResample(0, 24, 1)({micro_weight_sql()} AS micro, toUInt8(hour_ % 24)) AS hours_,
             sum(toUInt64(round(bytes * (micro / {MICRO})))) AS weighted_bytes_,
             min(timestamp) AS first_, max(timestamp) AS last_,
             min(substring(body, 1, {4 * EXAMPLE_CHARACTERS})) AS example_
         FROM {relation} WHERE {where(team_days, bounds)}
         GROUP BY packed, service_, environment_, folded"""
-    # The hours come together before the masks run, so that they run once on a text and not once an hour.
-    by_day = f"""
-        SELECT bitAnd(packed, {~(2**_HOUR_BITS - 1 << _SEVERITY_BITS) & 2**64 - 1}) AS team_and_severity,
-            intDiv({_HOUR}, 24) AS day_, service_, environment_, folded,
-            sum(logs_) AS logs_of, sum(bytes_) AS bytes_of, sum(micro_) AS micro_of,
-            sum(weighted_bytes_) AS weighted_bytes_of,
-            sumForEach(arrayMap(h -> if(h = {_HOUR} % 24, micro_, 0), range(24))) AS hours_of,
-            min(first_) AS first_of, max(last_) AS last_of, min(example_) AS example_of
-        FROM ({folded}) GROUP BY team_and_severity, day_, service_, environment_, folded"""
     masked = f"""
-        SELECT toInt32(bitShiftRight(team_and_severity, {_SEVERITY_BITS + _HOUR_BITS})) AS team_id,
-            toDate(day_) AS day,
-            substringUTF8({repair_sql("service_")}, 1, {NAME_CHARACTERS}) AS service,
+        SELECT packed, substringUTF8({repair_sql("service_")}, 1, {NAME_CHARACTERS}) AS service,
             substringUTF8({repair_sql("environment_")}, 1, {NAME_CHARACTERS}) AS environment,
-            [{names}][bitAnd(team_and_severity, {2**_SEVERITY_BITS - 1}) + 1] AS severity,
-            {mask_sql(repair_sql("folded"))} AS message,
-            logs_of, bytes_of, micro_of, weighted_bytes_of, hours_of, first_of, last_of, example_of
-        FROM ({by_day})"""
+            {mask_sql(repair_sql("folded"))} AS text_of,
+            sum(logs_) AS logs_of, sum(bytes_) AS bytes_of, sum(weighted_bytes_) AS weighted_bytes_of,
+            sumForEach(hours_) AS hours_of, min(first_) AS first_of, max(last_) AS last_of, min(example_) AS example_of
+        FROM ({folded}) GROUP BY packed, service, environment, text_of"""
     # Messages are ranked by their logs over all services and severities of the team-day, ties by text.
     ranked = f"""
-        SELECT * EXCEPT (message), message AS text_of,
-            dense_rank() OVER (PARTITION BY team_id, day ORDER BY message_logs DESC, message) > {max_messages} AS rest
-        FROM (SELECT *, sum(logs_of) OVER (PARTITION BY team_id, day, message) AS message_logs FROM ({masked}))"""
+        SELECT *, dense_rank() OVER (PARTITION BY team_day ORDER BY message_logs DESC, text_of) > {max_messages} AS rest
+        FROM (
+            SELECT *, {_TEAM_DAY} AS team_day, sum(logs_of) OVER (PARTITION BY team_day, text_of) AS message_logs
+            FROM ({masked}))"""
     return f"""
-        SELECT team_id, day, service, environment, severity,
+        SELECT toInt32(bitShiftRight(packed, {_SEVERITY_BITS + _DAY_BITS})) AS team_id,
+            toDate(bitAnd({_TEAM_DAY}, {2**_DAY_BITS - 1})) AS day, service, environment,
+            [{names}][bitAnd(packed, {2**_SEVERITY_BITS - 1}) + 1] AS severity,
             if(rest, '{REST_ID}', lower(hex(substring(SHA256(text_of), 1, 8)))) AS message_id,
             if(rest, '{REST_MESSAGE}', text_of) AS message,
-            toInt64(sum(logs_of)) AS logs, toInt64(sum(bytes_of)) AS bytes, sum(micro_of) / {MICRO} AS weighted_logs,
-            toFloat64(sum(weighted_bytes_of)) AS weighted_bytes,
+            toInt64(sum(logs_of)) AS logs, toInt64(sum(bytes_of)) AS bytes,
+            sum(arraySum(hours_of)) / {MICRO} AS weighted_logs, toFloat64(sum(weighted_bytes_of)) AS weighted_bytes,
             arrayMap(x -> x / {MICRO}, sumForEach(hours_of)) AS hours,
             min(first_of) AS first_seen, max(last_of) AS last_seen,
             substringUTF8({repair_sql("min(example_of)")}, 1, {EXAMPLE_CHARACTERS}) AS example
         FROM ({ranked})
-        GROUP BY team_id, day, service, environment, severity, message_id, message
+        GROUP BY packed, service, environment, message_id, message
         ORDER BY team_id, day, service, environment, severity, message_id"""
 
 

@@ -23,22 +23,12 @@ def string_literal(text: str) -> str:
     return "'" + "".join(_ESCAPES.get(c, c) for c in text) + "'"
 
 
-def repair_sql(column: str) -> str:
-    """SQL for `text.repair` of a String expression; `column` is SQL, inserted as it is, several times.
-
-    Most messages are short and whole: cheap tests find them, and only the others pay for the repair.
-    """
-    nul, sign, bad = string_literal("\0"), string_literal(NUL_SIGN), string_literal(REPLACEMENT)
+def repair_sql(text: str) -> str:
+    """SQL for `text.repair` of a String expression; `text` is SQL, inserted as it is."""
     # toValidUTF8 swallows what follows a lead byte near the end of the string, hence the pad, taken off again.
-    padded = f"toValidUTF8(concat({column}, '   '))"
-    valid = f"if(isValidUTF8({column}), {column}, replaceRegexpOne({padded}, ' {{3}}$', ''))"
-    joined = f"replaceRegexpAll({valid}, {string_literal(REPLACEMENT + '{2,}')}, {bad})"
-    repaired = f"substringUTF8(replaceAll({joined}, {nul}, {sign}), 1, {MAX_CHARS})"
-    whole = (
-        f"length({column}) <= {MAX_CHARS} AND isValidUTF8({column}) AND position({column}, {nul}) = 0"
-        f" AND position({column}, {string_literal(REPLACEMENT * 2)}) = 0"
-    )
-    return f"if({whole}, {column}, {repaired})"
+    valid = f"replaceRegexpOne(toValidUTF8(concat({text}, '   ')), ' {{3}}$', '')"
+    joined = f"replaceRegexpAll({valid}, {string_literal(REPLACEMENT + '{2,}')}, {string_literal(REPLACEMENT)})"
+    return f"substringUTF8(replaceAll({joined}, {string_literal(chr(0))}, {string_literal(NUL_SIGN)}), 1, {MAX_CHARS})"
 
 
 def fold_sql(repaired: str) -> str:
