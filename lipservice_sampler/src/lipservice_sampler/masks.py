@@ -60,7 +60,7 @@ _END = r"(?:[A-Za-z0_/@+~^$%&*\\\x00-]|<\*>)"
 _PRE = r"(?:[A-Za-z_/@+~$%&\\\x00-][A-Za-z_./@+~^$%&*?!\\\x00-]*:*)?"
 # What makes a token a value: a digit that is not a name's, a variable, two names with digits in one token.
 _VALUE = r"(?:0|<\*>|\x00[.:/-][A-Za-z./-]*\x00)"
-_REST = rf"{_VALUE}(?:{_IN}*{_END})?"
+_REST = rf"{_VALUE}(?:{_IN}*{_END})?(?:==?\B)?"
 
 _VALUES = (
     # 2005-06-03T15:42:50.363Z, 2005/06/03 15:42:50,363 +0200, 2005-06-03
@@ -97,9 +97,11 @@ MASKS: tuple[Mask, ...] = (
     Mask("values", _VALUES, VARIABLE),
     Mask(
         "places",
-        # URL; e-mail; Windows path; path, which keeps what stands before it
+        # URL; e-mail; IPv4 with its port, before a name can take a part of it (eth0:10.0.0.1); Windows path; path,
+        # which keeps what stands before it
         r"\b[A-Za-z][A-Za-z0+.-]*://[^ \"'<>()\[\]{},;|]*[^ \"'<>()\[\]{},;|.:!?]"
         r"|\b[A-Za-z0_.+-]{1,64}@[A-Za-z0-]+(?:\.[A-Za-z0-]+)+"
+        r"|\b00?0?\.00?0?\.00?0?\.00?0?(?::0+)?\b"
         r"|\b[A-Za-z]:\\[^ \"'<>()\[\]{},;|]*[^ \"'<>()\[\]{},;|.:!?]"
         r"|(^|[ =(\"'\[{,:<>|])(?:~|\.\.?)?/[^ \"'<>()\[\]{},;|=?]*[^ \"'<>()\[\]{},;|=.:!?/]/?(?:\?[^ \"'<>()|]*)?",
         r"\1<*>",

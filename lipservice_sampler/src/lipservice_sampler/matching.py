@@ -18,11 +18,9 @@ from .masks import VARIABLE
 Parts = tuple[tuple[str, ...], tuple[str, ...]]
 """Parts of a message that may vary, and the fixed texts between them (and, for fields, around them)."""
 
-_SEPARATORS = re.compile(r"((?:[\s,;=()\[\]{}\"'|#:]|\.\.+|<(?!\*>)|(?<!<\*)>)+)")
-_RUN = re.compile(
-    r"<?<\*>(?: (?:[munµ]?s|secs?|seconds?|min|mins|minutes?|h|hours?|days?|bytes?)\b)?"
-    r"(?:(?:[\s,;|]*|:)<\*>)*"
-)
+_SEPARATORS = re.compile(r"((?:[\s,;=()\[\]{}\"'|#:]|\.\.+|[.!?](?=\s|$)|<(?!\*>)|(?<!<\*)>)+)")
+_UNIT = r"(?: (?:[munµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|days?|weeks?|months?|years?|bytes?)\b)?"
+_RUN = re.compile(rf"<?<\*>{_UNIT}(?:(?:[\s,;|]*|:| and )<\*>{_UNIT})*")
 _FIELDS = re.compile(
     r"""
     (?<=[\w\]"]=)(?:"[^"]*"|'[^']*'|(?:<\*>|[^\s,;()\[\]{}"'=<>|])*(?:\{[^{}]*\}|\([^()]*\)|\[[^\[\]]*\])?)
