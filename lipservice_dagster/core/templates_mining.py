@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from lipservice_dagster.core.templates_spans import join_spans
 from lipservice_sampler.masks import VARIABLE
 from lipservice_sampler.matching import bare, fields, runs, words
 
@@ -265,4 +266,5 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
             template_of.update((members[seps][r], text) for r in group)
     joined = _join(template_of.values())
     evened = _even(joined.values())
-    return [evened[joined[template_of[m]]] for m in messages]
+    spanned = join_spans(evened.values())
+    return [spanned[evened[joined[template_of[m]]]] for m in messages]

@@ -38,6 +38,18 @@ _SPACE = "[ \\t\\n\\r\\f\\v]"
 _ANY = "[\\s\\S]*?"
 
 
+LONGEST_SPAN = 8
+"""Words a variable may span."""
+
+SPAN_CONSTANTS = 3
+"""Constant words a template must have for that, lest it match what merely begins or ends alike."""
+
+
+def constant_words(ws: Iterable[str]) -> int:
+    """How many of the words are constant and have a letter."""
+    return sum(1 for w in ws if VARIABLE not in w and any(map(str.isalpha, w)))
+
+
 def words(masked: str) -> Parts:
     """The words of a masked message and the separators between them (one fewer; words may be empty)."""
     parts = _SEPARATORS.split(masked)
@@ -128,19 +140,13 @@ def _loose(masked: str) -> Parts:
 class _Spans:
     """Templates whose variables may span several words, by their first or last word."""
 
-    LONGEST = 4
-    """Words a variable may span."""
-
-    CONSTANTS = 3
-    """Constant words a template must have, lest it match what merely begins or ends alike."""
-
     def __init__(self, templates: Iterable[str]) -> None:
         self._first: dict[str, list[tuple[int, str, list[str]]]] = {}
         self._last: dict[str, list[tuple[int, str, list[str]]]] = {}
         for template in templates:
             ws = template.split(" ")
-            constants = sum(1 for w in ws if VARIABLE not in w and any(map(str.isalpha, w)))
-            if constants < self.CONSTANTS or constants == len(ws):
+            constants = constant_words(ws)
+            if constants < SPAN_CONSTANTS or constants == len(ws):
                 continue
             if VARIABLE not in ws[0]:
                 self._first.setdefault(ws[0], []).append((-constants, template, ws))
@@ -170,7 +176,7 @@ class _Spans:
                 end
                 for i in places
                 if i < len(ws) and ws[i].startswith(head)
-                for end in range(i + 1, min(i + self.LONGEST, len(ws)) + 1)
+                for end in range(i + 1, min(i + LONGEST_SPAN, len(ws)) + 1)
                 if ws[end - 1].endswith(tail)
             }
             if not places:
