@@ -56,6 +56,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _STATE = re.compile(r"[A-Z][A-Z_]+\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)\Z")
 _KEYED = re.compile(r"=\s*[\"'(\[{<]?\Z|\"\s*:\s*[\"\[]?\Z")
+_OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
 _OTHER = re.compile(r"[^a-z]+")
 
 Judge = Callable[[int, list[set[str]], int], bool]
@@ -165,7 +166,9 @@ def _word_judge(seps: Sequence[str], names: set[str]) -> Judge:
             need = EVIDENCE_KEYED
         else:
             need = EVIDENCE + EVIDENCE_SHORT * max(0, 3 - constant)
-        if all(map(_STATE.match, plain)):
+        if _answers(plain):
+            return True
+        if all(map(_STATE.match, plain)) or _states(plain):
             need = max(need, EVIDENCE_STATES)
         return len(plain) >= need
 
@@ -236,6 +239,19 @@ def _even(texts: Iterable[str]) -> dict[str, str]:
             text = "".join(f + p for f, p in zip(fixed, [*parts, ""], strict=True))
             evened.update((m, text) for m in members)
     return evened
+
+
+def _states(words: Sequence[str]) -> bool:
+    """Whether the words look like states: participles (started, running), or one says the opposite of another."""
+    lower = {w.lower() for w in words}
+    if sum(w.endswith(("ed", "ing")) for w in lower) * 2 > len(lower):
+        return True
+    return any(_OPPOSITE.sub("", w) in lower for w in lower if _OPPOSITE.search(w))
+
+
+def _answers(words: Sequence[str]) -> bool:
+    """Whether the words are yes and no."""
+    return {w.lower() for w in words} == {"yes", "no"}
 
 
 def _key_words(forms: Iterable[tuple[str, ...]], rows: dict[tuple[str, ...], list[tuple[str, ...]]]) -> set[str]:
