@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from lipservice_sampler.masks import VARIABLE
-from lipservice_sampler.matching import LONGEST_SPAN, SPAN_CONSTANTS, constant_words
+from lipservice_sampler.matching import LONGEST_SPAN, spannable
 
 EVIDENCE_SPANS = 8
 """Templates that must agree around a value of several words."""
@@ -24,6 +24,7 @@ EVIDENCE_SEEN = 4
 SHARE = 3
 """A word in at least one of so many templates parts them."""
 
+_END = re.compile(r"[,;:.!?]*\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)[:,;.)\]]*\Z")
 
 
@@ -53,6 +54,18 @@ def _gaps(row: Sequence[str], common: Sequence[str]) -> list[Sequence[str]]:
     return gaps
 
 
+def _single(group: list[Sequence[str]]) -> set[str]:
+    """Words of columns of one word a row that vary enough to be a value's."""
+    common = _common(group)
+    columns = zip(*(_gaps(row, common) for row in group), strict=True)
+    found: set[str] = set()
+    for column in columns:
+        words = {gap[0] for gap in column if len(gap) == 1}
+        if all(len(gap) == 1 for gap in column) and len(words) >= EVIDENCE_SEEN:
+            found |= words
+    return found
+
+
 def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
     """The rows in groups in which a word is in all of them or in few."""
     stack = [rows]
@@ -61,8 +74,13 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
         if len(group) < EVIDENCE_SEEN:
             continue
         counts = Counter(w for row in group for w in set(row))
+        values = _single(group)
         by = max(
-            ((n, w) for w, n in counts.items() if n < len(group) and n * SHARE >= len(group) and n > 1),
+            (
+                (n, w)
+                for w, n in counts.items()
+                if n < len(group) and n >= min(max(len(group) / 3, EVIDENCE_SPANS), len(group) / 2) and w not in values
+            ),
             default=None,
         )
         types = {tuple(w for w in row if _TYPE.match(w)) for row in group}
@@ -78,14 +96,34 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
             yield group
 
 
-def _template(common: Sequence[str], filled: Sequence[bool]) -> str:
+def _template(common: Sequence[str], gaps: Sequence[Sequence[Sequence[str]]]) -> str:
+    """The common words with ``<*>`` for each column of gaps, and the punctuation that ends all of a column."""
     out = []
-    for i, full in enumerate(filled):
-        if full:
-            out.append(VARIABLE)
-        if i < len(common):
-            out.append(common[i])
+    for i, column in enumerate(gaps):
+        if column[0]:
+            ends = {_END.search(gap[-1]).group() for gap in column}
+            out.append(VARIABLE + (ends.pop() if len(ends) == 1 else ""))
+        out += common[i : i + 1]
     return " ".join(out)
+
+
+def _joined(group: list[Sequence[str]]) -> Iterable[tuple[list[Sequence[str]], str]]:
+    """The rows of a group that become one template, with it."""
+    common = _common(group)
+    by_places: dict[tuple[bool, ...], list[tuple[Sequence[str], list[Sequence[str]]]]] = {}
+    for row in group:
+        gaps = _gaps(row, common)
+        by_places.setdefault(tuple(map(bool, gaps)), []).append((row, gaps))
+    for members in by_places.values():
+        lengths = {len(row) for row, _ in members}
+        if len(lengths) < 2 or any(len(gap) > LONGEST_SPAN for _, gaps in members for gap in gaps):
+            continue
+        seen = any(all(VARIABLE in w for gap in gaps for w in gap) for _, gaps in members)
+        if len(members) < (EVIDENCE_SEEN if seen else EVIDENCE_SPANS):
+            continue
+        template = _template(common, list(zip(*(gaps for _, gaps in members), strict=True)))
+        if spannable(template.split(" ")):
+            yield [row for row, _ in members], template
 
 
 def join_spans(texts: Iterable[str]) -> dict[str, str]:
@@ -99,18 +137,6 @@ def join_spans(texts: Iterable[str]) -> dict[str, str]:
             starts.setdefault(row[0], []).append(row)
     for rows in starts.values():
         for group in _parts(rows):
-            common = _common(group)
-            if constant_words(common) < SPAN_CONSTANTS:
-                continue
-            by_places: dict[tuple[bool, ...], list[tuple[Sequence[str], list[Sequence[str]]]]] = {}
-            for row in group:
-                gaps = _gaps(row, common)
-                by_places.setdefault(tuple(map(bool, gaps)), []).append((row, gaps))
-            for places, members in by_places.items():
-                if any(len(g) > LONGEST_SPAN for _, gaps in members for g in gaps) or len({len(r) for r, _ in members}) < 2:
-                    continue
-                seen = any(all(all(VARIABLE in w for w in g) for g in gaps) for _, gaps in members)
-                if len(members) >= (EVIDENCE_SEEN if seen else EVIDENCE_SPANS):
-                    template = _template(common, places)
-                    joined.update((" ".join(row), template) for row, _ in members)
+            for members, template in _joined(group):
+                joined.update((" ".join(row), template) for row in members)
     return joined

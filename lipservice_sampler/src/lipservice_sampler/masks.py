@@ -57,7 +57,7 @@ _HEX = "[0a-fA-F]"
 _IN = r"(?:[A-Za-z0_./@+~^$%&*?!\\\x00-]|<\*>|:+(?:0|<\*>))"
 _END = r"(?:[A-Za-z0_/@+~^$%&*\\\x00-]|<\*>)"
 # What may stand in a token before its value.
-_PRE = r"(?:[A-Za-z_/@+~$%&\\\x00-][A-Za-z_./@+~^$%&*?!\\\x00-]*:*)?"
+_PRE = r"(?:[A-Za-z_/@+~$€£¥%&\\\x00-][A-Za-z_./@+~^$%&*?!\\\x00-]*:*)?"
 # What makes a token a value: a digit that is not a name's, a variable, two names with digits in one token.
 _VALUE = r"(?:0|<\*>|\x00[.:/-][A-Za-z./-]*\x00)"
 _REST = rf"{_VALUE}(?:{_IN}*{_END})?(?:==?\B)?"
@@ -103,7 +103,7 @@ MASKS: tuple[Mask, ...] = (
         r"|\b[A-Za-z0_.+-]{1,64}@[A-Za-z0-]+(?:\.[A-Za-z0-]+)+"
         r"|\b00?0?\.00?0?\.00?0?\.00?0?(?::0+)?\b"
         r"|\b[A-Za-z]:\\[^ \"'<>()\[\]{},;|]*[^ \"'<>()\[\]{},;|.:!?]"
-        r"|(^|[ =(\"'\[{,:<>|])(?:~|\.\.?)?/[^ \"'<>()\[\]{},;|=?]*[^ \"'<>()\[\]{},;|=.:!?/]/?(?:\?[^ \"'<>()|]*)?",
+        r"|(^|[ =(\"'\[{,:<>|])(?:~|\.\.?)?/[^ \"'<>()\[\]{},;|=?]*[^ \"'<>()\[\]{},;|=.:!?/]/?(?:\?[^ \"'<>()|]*[^ \"'<>()|,;.:!?])?",
         r"\1<*>",
     ),
     # Encoded data and the like. With it gone, no word is long enough for a quadratic search in the masks below.

@@ -11,7 +11,7 @@ runs of values count as one. Two messages of one template agree in what stands b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from .masks import VARIABLE
 
@@ -42,12 +42,18 @@ LONGEST_SPAN = 8
 """Words a variable may span."""
 
 SPAN_CONSTANTS = 3
-"""Constant words a template must have for that, lest it match what merely begins or ends alike."""
+"""Constant words a template must have for that, lest it match what merely begins or ends alike; two where it does both."""
 
 
-def constant_words(ws: Iterable[str]) -> int:
-    """How many of the words are constant and have a letter."""
-    return sum(1 for w in ws if VARIABLE not in w and any(map(str.isalpha, w)))
+def _constant(word: str) -> bool:
+    return VARIABLE not in word and any(map(str.isalpha, word))
+
+
+def spannable(ws: Sequence[str]) -> int:
+    """How many of a template's words are constant, or 0 where they are too few for variables of several words."""
+    constants = sum(map(_constant, ws))
+    both = constants >= SPAN_CONSTANTS or (len(ws) > 2 and _constant(ws[0]) and _constant(ws[-1]))
+    return constants if both and constants < len(ws) and (VARIABLE not in ws[0] or VARIABLE not in ws[-1]) else 0
 
 
 def words(masked: str) -> Parts:
@@ -145,8 +151,8 @@ class _Spans:
         self._last: dict[str, list[tuple[int, str, list[str]]]] = {}
         for template in templates:
             ws = template.split(" ")
-            constants = constant_words(ws)
-            if constants < SPAN_CONSTANTS or constants == len(ws):
+            constants = spannable(ws)
+            if not constants:
                 continue
             if VARIABLE not in ws[0]:
                 self._first.setdefault(ws[0], []).append((-constants, template, ws))
