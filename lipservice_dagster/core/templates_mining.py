@@ -56,6 +56,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _STATE = re.compile(r"[A-Z][A-Z_]+\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)\Z")
 _KEYED = re.compile(r"=\s*[\"'(\[{<]?\Z|\"\s*:\s*[\"\[]?\Z")
+_DOTTED = re.compile(r"\w\.[^\W\d]")
 _OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
 _OTHER = re.compile(r"[^a-z]+")
 
@@ -161,7 +162,7 @@ def _word_judge(seps: Sequence[str], names: set[str]) -> Judge:
             if need < EVIDENCE:
                 return len(plain) >= need
         elif first:
-            need = EVIDENCE_FIRST
+            need = EVIDENCE if all(map(_DOTTED.search, plain)) else EVIDENCE_FIRST
         elif before.lower() in names and seps[j - 1].isspace():
             need = EVIDENCE_KEYED
         else:

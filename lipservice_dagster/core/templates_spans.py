@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from lipservice_sampler.masks import VARIABLE
-from lipservice_sampler.matching import LONGEST_SPAN, spannable
+from lipservice_sampler.matching import LONGEST_SPAN, collapse, spannable
 
 EVIDENCE_SPANS = 8
 """Templates that must agree around a value of several words."""
@@ -21,16 +20,14 @@ EVIDENCE_SPANS = 8
 EVIDENCE_SEEN = 4
 """The same where one of them shows that a variable stands there."""
 
-SHARE = 3
-"""A word in at least one of so many templates parts them."""
-
 _END = re.compile(r"[,;:.!?]*\Z")
+_WORD = re.compile(r"[^\W\d_][\w'-]*\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)[:,;.)\]]*\Z")
 
 
 def _common(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Words that stand in all rows in one order (a common subsequence)."""
-    common = list(rows[0])
+    """Constant words that stand in all rows in one order (a common subsequence)."""
+    common = [word for word in rows[0] if word != VARIABLE]
     for row in rows[1:]:
         found, at = [], 0
         for word in common:
@@ -73,7 +70,7 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
         group = stack.pop()
         if len(group) < EVIDENCE_SEEN:
             continue
-        counts = Counter(w for row in group for w in set(row))
+        counts = Counter(w for row in group for w in set(row) if w != VARIABLE)
         values = _single(group)
         by = max(
             (
@@ -97,14 +94,33 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
 
 
 def _template(common: Sequence[str], gaps: Sequence[Sequence[Sequence[str]]]) -> str:
-    """The common words with ``<*>`` for each column of gaps, and the punctuation that ends all of a column."""
-    out = []
+    """The common words with ``<*>`` for each column of gaps that differ, and the punctuation that ends all of it."""
+    out: list[str] = []
     for i, column in enumerate(gaps):
-        if column[0]:
+        if all(gap == column[0] for gap in column):
+            out += column[0]
+        else:
             ends = {_END.search(gap[-1]).group() for gap in column}
             out.append(VARIABLE + (ends.pop() if len(ends) == 1 else ""))
         out += common[i : i + 1]
     return " ".join(out)
+
+
+def _short(gap: Sequence[str]) -> Sequence[str]:
+    return collapse(" ".join(gap)).split(" ")
+
+
+def _valued(before: str | None, column: Sequence[Sequence[str]]) -> bool:
+    """Whether what stands in a column after the word `before` are values, not what happened.
+
+    A value of several words follows a word of letters (``customer Anna Maria``) or an exception's type. After a colon,
+    a dash, a class or another value stands a message of its own, and one with a variable in it is one too.
+    """
+    if all(len(gap) <= 1 or gap == column[0] for gap in column):
+        return True
+    mixed = sum(0 < sum(VARIABLE in w for w in gap) < len(gap) for gap in map(_short, column))
+    after = before is not None and (_WORD.match(before) or _TYPE.match(before)) is not None
+    return after and mixed * 4 <= len(column)
 
 
 def _joined(group: list[Sequence[str]]) -> Iterable[tuple[list[Sequence[str]], str]]:
@@ -118,20 +134,22 @@ def _joined(group: list[Sequence[str]]) -> Iterable[tuple[list[Sequence[str]], s
         lengths = {len(row) for row, _ in members}
         if len(lengths) < 2 or any(len(gap) > LONGEST_SPAN for _, gaps in members for gap in gaps):
             continue
-        seen = any(all(VARIABLE in w for gap in gaps for w in gap) for _, gaps in members)
+        columns = list(zip(*(gaps for _, gaps in members), strict=True))
+        if not all(map(_valued, [None, *common], columns)):
+            continue
+        seen = any(all(VARIABLE in w for gap in gaps for w in _short(gap) if w) for _, gaps in members)
         if len(members) < (EVIDENCE_SEEN if seen else EVIDENCE_SPANS):
             continue
-        template = _template(common, list(zip(*(gaps for _, gaps in members), strict=True)))
+        template = _template(common, columns)
         if spannable(template.split(" ")):
             yield [row for row, _ in members], template
 
 
 def join_spans(texts: Iterable[str]) -> dict[str, str]:
     """For each template the one it becomes when a value may have several words."""
-    texts = sorted(set(texts))
-    joined = {t: t for t in texts}
+    joined = {text: text for text in sorted(set(texts))}
     starts: dict[str, list[Sequence[str]]] = {}
-    for text in texts:
+    for text in joined:
         row = text.split(" ")
         if VARIABLE not in row[0]:
             starts.setdefault(row[0], []).append(row)

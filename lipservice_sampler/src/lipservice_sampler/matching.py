@@ -38,7 +38,7 @@ _SPACE = "[ \\t\\n\\r\\f\\v]"
 _ANY = "[\\s\\S]*?"
 
 
-LONGEST_SPAN = 8
+LONGEST_SPAN = 6
 """Words a variable may span."""
 
 SPAN_CONSTANTS = 3
