@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lipservice_dagster.core.templates_spans import join_spans
 from lipservice_sampler.masks import VARIABLE
-from lipservice_sampler.matching import bare, fields, runs, words
+from lipservice_sampler.matching import bare, collapse, fields, runs, words
 
 EVIDENCE = 4
 """Distinct plain words a column must show before it is a variable: three states are three templates."""
@@ -265,22 +265,43 @@ def _key_words(forms: Iterable[tuple[str, ...]], rows: dict[tuple[str, ...], lis
     return found
 
 
+def _filled(parts: tuple[str, ...], rows: Sequence[tuple[str, ...]], written: Sequence[Sequence[str]]) -> list[str]:
+    """The parts of a template with the runs of values as written, where all messages have them alike.
+
+    `rows` are the parts of the collapsed messages, and for each row `written` has its messages before.
+    """
+    if all(len(messages) == 1 and VARIABLE not in "".join(row) for row, messages in zip(rows, written, strict=True)):
+        return list(parts)
+    columns: list[set[str]] = [set() for _ in parts]
+    for row, messages in zip(rows, written, strict=True):
+        for message in messages:
+            values = iter(runs(message)[0])
+            for column, part in zip(columns, row, strict=True):
+                pieces = part.split(VARIABLE)
+                column.add("".join(p + next(values, "") if i + 1 < len(pieces) else p for i, p in enumerate(pieces)))
+    return [next(iter(c)) if len(c) == 1 else p for p, c in zip(parts, columns, strict=True)]
+
+
 def mine_texts(messages: Sequence[str]) -> list[str]:
     """The template of each masked message, in the order given; equal messages get equal templates."""
-    distinct = sorted(set(messages))
+    written: dict[str, list[str]] = {}
+    for message in sorted(set(messages)):
+        written.setdefault(collapse(message), []).append(message)
     forms: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    members: dict[tuple[str, ...], list[str]] = {}
-    for message in distinct:
-        parts, seps = words(message)
+    members: dict[tuple[str, ...], list[list[str]]] = {}
+    for short, alike in written.items():
+        parts, seps = words(short)
         forms.setdefault(seps, []).append(parts)
-        members.setdefault(seps, []).append(message)
+        members.setdefault(seps, []).append(alike)
     names = _key_words(forms, forms)
     template_of: dict[str, str] = {}
     for seps, rows in forms.items():
         judge = _word_judge(seps, names)
         for group, parts in _split(list(range(len(rows))), rows, judge, seps):
-            text = parts[0] + "".join(s + w for s, w in zip(seps, parts[1:], strict=True))
-            template_of.update((members[seps][r], text) for r in group)
+            alike = [members[seps][r] for r in group]
+            filled = _filled(parts, [rows[r] for r in group], alike)
+            text = filled[0] + "".join(s + w for s, w in zip(seps, filled[1:], strict=True))
+            template_of.update((m, text) for ms in alike for m in ms)
     joined = _join(template_of.values())
     evened = _even(joined.values())
     spanned = join_spans(evened.values())
