@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lipservice_dagster.core.templates_spans import join_spans
 from lipservice_sampler.masks import VARIABLE
-from lipservice_sampler.matching import bare, collapse, fields, runs, words
+from lipservice_sampler.matching import Matcher, bare, collapse, fields, runs, words
 
 EVIDENCE = 4
 """Distinct plain words a column must show before it is a variable: three states are three templates."""
@@ -305,4 +305,15 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
     joined = _join(template_of.values())
     evened = _even(joined.values())
     spanned = join_spans(evened.values())
-    return [spanned[evened[joined[template_of[m]]]] for m in messages]
+    final = {}
+    matchers: dict[str, Matcher] = {}
+    for message, text in template_of.items():
+        before = joined[text]
+        after = spanned[evened[before]]
+        if after != before:
+            # What the steps above joined must be found again by matching.
+            matcher = matchers.get(after) or matchers.setdefault(after, Matcher([after]))
+            if matcher.match(message) is None:
+                after = before
+        final[message] = after
+    return [final[m] for m in messages]

@@ -151,8 +151,7 @@ def join_spans(texts: Iterable[str]) -> dict[str, str]:
     starts: dict[str, list[Sequence[str]]] = {}
     for text in joined:
         row = text.split(" ")
-        if VARIABLE not in row[0]:
-            starts.setdefault(row[0], []).append(row)
+        starts.setdefault(row[0], []).append(row)
     for rows in starts.values():
         for group in _parts(rows):
             for members, template in _joined(group):

@@ -53,7 +53,7 @@ def spannable(ws: Sequence[str]) -> int:
     """How many of a template's words are constant, or 0 where they are too few for variables of several words."""
     constants = sum(map(_constant, ws))
     both = constants >= SPAN_CONSTANTS or (len(ws) > 2 and _constant(ws[0]) and _constant(ws[-1]))
-    return constants if both and constants < len(ws) and (VARIABLE not in ws[0] or VARIABLE not in ws[-1]) else 0
+    return constants if both and constants < len(ws) else 0
 
 
 def words(masked: str) -> Parts:
@@ -154,9 +154,8 @@ class _Spans:
             constants = spannable(ws)
             if not constants:
                 continue
-            if VARIABLE not in ws[0]:
-                self._first.setdefault(ws[0], []).append((-constants, template, ws))
-            elif VARIABLE not in ws[-1]:
+            self._first.setdefault(ws[0], []).append((-constants, template, ws))
+            if VARIABLE not in ws[-1]:
                 self._last.setdefault(ws[-1], []).append((-constants, template, ws))
         for index in (self._first, self._last):
             for entries in index.values():
