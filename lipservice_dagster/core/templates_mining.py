@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lipservice_dagster.core.templates_spans import join_spans
 from lipservice_sampler.masks import VARIABLE
-from lipservice_sampler.matching import Matcher, bare, collapse, fields, runs, words
+from lipservice_sampler.matching import Matcher, bare, collapse, fields, runs, unitless, words
 
 EVIDENCE = 4
 """Distinct plain words a column must show before it is a variable: three states are three templates."""
@@ -58,6 +58,7 @@ _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)\Z")
 _KEYED = re.compile(r"=\s*[\"'(\[{<]?\Z|\"\s*:\s*[\"\[]?\Z")
 _DOTTED = re.compile(r"\w\.[^\W\d]")
 _OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
+_SIZE = re.compile(r"<\*> (?:[KMGTPkmgtp]i?[Bb]|B)\b")
 _OTHER = re.compile(r"[^a-z]+")
 
 Judge = Callable[[int, list[set[str]], int], bool]
@@ -213,7 +214,8 @@ def _join(texts: Iterable[str]) -> dict[str, str]:
             for column in zip(*(rows[r] for r in group), strict=True):
                 ends = {_ends(v) for v in column if v}
                 both = next(iter(ends)) if len(ends) == 1 else ""
-                varying = f"{both[:1]}{VARIABLE}{both[1:]}"
+                pad = " " if both and all(v[1:2].isspace() and v[-2:-1].isspace() for v in column) else ""
+                varying = f"{both[:1]}{pad}{VARIABLE}{pad}{both[1:]}"
                 parts.append(column[0] if len(set(column)) == 1 else varying)
             text = "".join(f + p for f, p in zip(fixed, [*parts, ""], strict=True))
             joined.update((members[r], text) for r in group)
@@ -223,6 +225,13 @@ def _join(texts: Iterable[str]) -> dict[str, str]:
 def _ends(field: str) -> str:
     opening, _, closing = bare(field)
     return opening + closing
+
+
+def _alike(texts: set[str], other: str) -> str:
+    """The text, where there is one; what the texts are without units, where they differ in these; or the other."""
+    if len(texts) > 1:
+        texts = set(map(unitless, texts))
+    return next(iter(texts)) if len(texts) == 1 else other
 
 
 def _even(texts: Iterable[str]) -> dict[str, str]:
@@ -236,7 +245,7 @@ def _even(texts: Iterable[str]) -> dict[str, str]:
     for fixed, members in forms.items():
         if len(members) > 1:
             columns = zip(*(values[m] for m in members), strict=True)
-            parts = [c[0] if len(set(c)) == 1 else VARIABLE for c in columns]
+            parts = [_alike(set(c), VARIABLE) for c in columns]
             text = "".join(f + p for f, p in zip(fixed, [*parts, ""], strict=True))
             evened.update((m, text) for m in members)
     return evened
@@ -265,21 +274,19 @@ def _key_words(forms: Iterable[tuple[str, ...]], rows: dict[tuple[str, ...], lis
     return found
 
 
-def _filled(parts: tuple[str, ...], rows: Sequence[tuple[str, ...]], written: Sequence[Sequence[str]]) -> list[str]:
-    """The parts of a template with the runs of values as written, where all messages have them alike.
+def _texts(rows: Sequence[tuple[str, ...]], written: Sequence[Sequence[str]]) -> list[set[str]]:
+    """For each column of a template the texts its messages have there, with their runs of values as written.
 
     `rows` are the parts of the collapsed messages, and for each row `written` has its messages before.
     """
-    if all(len(messages) == 1 and VARIABLE not in "".join(row) for row, messages in zip(rows, written, strict=True)):
-        return list(parts)
-    columns: list[set[str]] = [set() for _ in parts]
+    columns: list[set[str]] = [set() for _ in rows[0]]
     for row, messages in zip(rows, written, strict=True):
         for message in messages:
             values = iter(runs(message)[0])
             for column, part in zip(columns, row, strict=True):
-                pieces = part.split(VARIABLE)
-                column.add("".join(p + next(values, "") if i + 1 < len(pieces) else p for i, p in enumerate(pieces)))
-    return [next(iter(c)) if len(c) == 1 else p for p, c in zip(parts, columns, strict=True)]
+                first, *others = part.split(VARIABLE)
+                column.add(first + "".join(next(values) + piece for piece in others))
+    return columns
 
 
 def mine_texts(messages: Sequence[str]) -> list[str]:
@@ -294,14 +301,25 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
         forms.setdefault(seps, []).append(parts)
         members.setdefault(seps, []).append(alike)
     names = _key_words(forms, forms)
-    template_of: dict[str, str] = {}
+    mined: list[tuple[tuple[str, ...], tuple[str, ...], list[set[str]], list[list[str]]]] = []
     for seps, rows in forms.items():
         judge = _word_judge(seps, names)
         for group, parts in _split(list(range(len(rows))), rows, judge, seps):
             alike = [members[seps][r] for r in group]
-            filled = _filled(parts, [rows[r] for r in group], alike)
-            text = filled[0] + "".join(s + w for s, w in zip(seps, filled[1:], strict=True))
-            template_of.update((m, text) for ms in alike for m in ms)
+            mined.append((seps, parts, _texts([rows[r] for r in group], alike), alike))
+    # Where a size comes in several units somewhere, the service writes sizes for people: the unit is part of the value.
+    sized = any(
+        len(texts) > 1 and any(map(_SIZE.search, texts)) and len({_SIZE.sub(VARIABLE, t) for t in texts}) == 1
+        for _, _, columns, _ in mined
+        for texts in columns
+    )
+    template_of: dict[str, str] = {}
+    for seps, parts, columns, alike in mined:
+        filled = list(map(_alike, columns, parts))
+        if sized:
+            filled = [_SIZE.sub(VARIABLE, text) for text in filled]
+        text = filled[0] + "".join(s + w for s, w in zip(seps, filled[1:], strict=True))
+        template_of.update((m, text) for ms in alike for m in ms)
     joined = _join(template_of.values())
     evened = _even(joined.values())
     spanned = join_spans(evened.values())

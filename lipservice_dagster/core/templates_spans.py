@@ -20,7 +20,7 @@ EVIDENCE_SPANS = 8
 EVIDENCE_SEEN = 4
 """The same where one of them shows that a variable stands there."""
 
-_END = re.compile(r"[,;:.!?]*\Z")
+_BARE = re.compile(r"([\"'(\[{]*).*?([\"')\]},;:.!?]*)\Z")
 _WORD = re.compile(r"[^\W\d_][\w'-]*\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)[:,;.)\]]*\Z")
 
@@ -94,14 +94,14 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
 
 
 def _template(common: Sequence[str], gaps: Sequence[Sequence[Sequence[str]]]) -> str:
-    """The common words with ``<*>`` for each column of gaps that differ, and the punctuation that ends all of it."""
+    """The common words with ``<*>`` for each column of gaps that differ, and the punctuation around all of it."""
     out: list[str] = []
     for i, column in enumerate(gaps):
         if all(gap == column[0] for gap in column):
             out += column[0]
         else:
-            ends = {_END.search(gap[-1]).group() for gap in column}
-            out.append(VARIABLE + (ends.pop() if len(ends) == 1 else ""))
+            heads, tails = ({found.group(k) for gap in column if (found := _BARE.match(" ".join(gap)))} for k in (1, 2))
+            out.append((heads.pop() if len(heads) == 1 else "") + VARIABLE + (tails.pop() if len(tails) == 1 else ""))
         out += common[i : i + 1]
     return " ".join(out)
 

@@ -19,7 +19,7 @@ EXAMPLES = {
     "at Fri Jun 17 07:07:00 2005 and Jul  1 08:16:53": "at <*> and <*>",
     "id 123e4567-e89b-12d3-a456-426614174000 from ops@example.com": "id <*> from <*>",
     "mac 5c:50:15:4c:18:13 ip fe80:0:0:0:200:f8ff:fe21:67cf": "mac <*> ip <*>",
-    "GET http://a.example/x?y=1&z=2 took 5.2 KB": "GET <*> took <*>",
+    "GET http://a.example/x?y=1&z=2 took 5.2 KB": "GET <*> took <*> KB",
     "read /var/log/app.log and C:\\Users\\me\\a.txt": "read <*> and <*>",
     "blk_-1608999687919862906 ok, attempt_1445144423722_0020_m_000000_0 ok": "<*> ok, <*> ok",
     "uid=0 tty=ssh total=[1, 2]": "uid=<*> tty=ssh total=[<*>, <*>]",

@@ -55,9 +55,9 @@ _HEX = "[0a-fA-F]"
 
 # Inside a value: characters beside letters and digits, a variable already found, a colon before a number.
 _IN = r"(?:[A-Za-z0_./@+~^$%&*?!\\\x00-]|<\*>|:+(?:0|<\*>))"
-_END = r"(?:[A-Za-z0_/@+~^$%&*\\\x00-]|<\*>)"
+_END = r"(?:[A-Za-z0_/@+~^$%&*\x00-]|<\*>)"
 # What may stand in a token before its value.
-_PRE = r"(?:[A-Za-z_/@+~$€£¥%&\\\x00-][A-Za-z_./@+~^$%&*?!\\\x00-]*:*)?"
+_PRE = r"(?:[A-Za-z_/+~$€£¥%&\\\x00-][A-Za-z_./@+~^$%&*?!\\\x00-]*:*)?"
 # What makes a token a value: a digit that is not a name's, a variable, two names with digits in one token.
 _VALUE = r"(?:0|<\*>|\x00[.:/-][A-Za-z./-]*\x00)"
 _REST = rf"{_VALUE}(?:{_IN}*{_END})?(?:==?\B)?"
@@ -129,7 +129,6 @@ MASKS: tuple[Mask, ...] = (
         r"|\b(?:true|false|null|nil|undefined|True|False|None|TRUE|FALSE|NULL|NaN)\b",
         r"\1\2\3<*>",
     ),
-    Mask("sizes", r"<\*> ?(?:[KMGTPkmgtp]i?[Bb]|B)\b", VARIABLE),
     # Arrays and dumps of numbers: how many there are says nothing, and it would make each length a message of its own.
     Mask("long runs", r"<\*>(?:[ ,;|]+<\*>){8,}", VARIABLE),
     Mask("mark", MARK, "0"),

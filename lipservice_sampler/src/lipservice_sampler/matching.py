@@ -19,8 +19,12 @@ Parts = tuple[tuple[str, ...], tuple[str, ...]]
 """Parts of a message that may vary, and the fixed texts between them (and, for fields, around them)."""
 
 _SEPARATORS = re.compile(r"((?:[\s,;=()\[\]{}\"'|#:]|\.\.+|[.!?](?=\s|$)|<(?!\*>)|(?<!<\*)>)+)")
-_UNIT = r"(?: (?:[munµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|days?|weeks?|months?|years?|bytes?)\b)?"
-_RUN = re.compile(rf"<?<\*>{_UNIT}(?:(?:[\s,;|]*|:| and )<\*>{_UNIT})*")
+_UNIT = (
+    r"(?: (?:[munµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|days?|weeks?|months?|years?"
+    r"|bytes?|[KMGTPkmgtp]?i?[Bb]|[KMGTP]bit|[KMG]bps)\b)?"
+)
+_RUN = re.compile(rf"<?<\*>{_UNIT}(?:(?:[\s,;|]*|:)<\*>{_UNIT})*")
+_VALUE = re.compile(rf"<\*>{_UNIT}")
 _FIELDS = re.compile(
     r"""
     (?<=[\w\]"]=)(?:"[^"]*"|'[^']*'|(?:<\*>|[^\s,;()\[\]{}"'=<>|])*(?:\{[^{}]*\}|\([^()]*\)|\[[^\[\]]*\])?)
@@ -87,6 +91,11 @@ def collapse(masked: str) -> str:
     same then is one template at several lengths or in several units.
     """
     return _RUN.sub(VARIABLE, masked)
+
+
+def unitless(masked: str) -> str:
+    """The masked message without the units of time and size after its values."""
+    return _VALUE.sub(VARIABLE, masked)
 
 
 def runs(masked: str) -> Parts:
