@@ -296,10 +296,10 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
         written.setdefault(collapse(message), []).append(message)
     forms: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     members: dict[tuple[str, ...], list[list[str]]] = {}
-    for short, alike in written.items():
+    for short, same in written.items():
         parts, seps = words(short)
         forms.setdefault(seps, []).append(parts)
-        members.setdefault(seps, []).append(alike)
+        members.setdefault(seps, []).append(same)
     names = _key_words(forms, forms)
     mined: list[tuple[tuple[str, ...], tuple[str, ...], list[set[str]], list[list[str]]]] = []
     for seps, rows in forms.items():

@@ -46,7 +46,7 @@ LONGEST_SPAN = 6
 """Words a variable may span."""
 
 SPAN_CONSTANTS = 3
-"""Constant words a template must have for that, lest it match what merely begins or ends alike; two where it does both."""
+"""Constant words a template must have for that, lest it match what merely begins or ends alike; two if it does both."""
 
 
 def _constant(word: str) -> bool:
