@@ -59,6 +59,7 @@ _KEYED = re.compile(r"=\s*[\"'(\[{<]?\Z|\"\s*:\s*[\"\[]?\Z")
 _DOTTED = re.compile(r"\w\.[^\W\d]")
 _OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
 _SIZE = re.compile(r"<\*> (?:[KMGTPkmgtp]i?[Bb]|B)\b")
+_BESIDE = re.compile(r"<\*>(?: <\*>)+")
 _OTHER = re.compile(r"[^a-z]+")
 
 Judge = Callable[[int, list[set[str]], int], bool]
@@ -228,9 +229,13 @@ def _ends(field: str) -> str:
 
 
 def _alike(texts: set[str], other: str) -> str:
-    """The text, where there is one; what the texts are without units, where they differ in these; or the other."""
+    """The text, where there is one; what the texts are without units, or as values without white space between, where
+    they differ in these only; or the other.
+    """
     if len(texts) > 1:
         texts = set(map(unitless, texts))
+    if len(texts) > 1:
+        texts = {_BESIDE.sub(VARIABLE, text) for text in texts}
     return next(iter(texts)) if len(texts) == 1 else other
 
 

@@ -21,13 +21,14 @@ EVIDENCE_SEEN = 4
 """The same where one of them shows that a variable stands there."""
 
 _BARE = re.compile(r"([\"'(\[{]*).*?([\"')\]},;:.!?]*)\Z")
+_VALUE = re.compile(r"[\W\d_]*<\*>[\W\d_]*\Z")
 _WORD = re.compile(r"[^\W\d_][\w'-]*\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)[:,;.)\]]*\Z")
 
 
 def _common(rows: Sequence[Sequence[str]]) -> list[str]:
     """Constant words that stand in all rows in one order (a common subsequence)."""
-    common = [word for word in rows[0] if word != VARIABLE]
+    common = [word for word in rows[0] if not _VALUE.match(word)]
     for row in rows[1:]:
         found, at = [], 0
         for word in common:
@@ -70,7 +71,7 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
         group = stack.pop()
         if len(group) < EVIDENCE_SEEN:
             continue
-        counts = Counter(w for row in group for w in set(row) if w != VARIABLE)
+        counts = Counter(w for row in group for w in set(row) if not _VALUE.match(w))
         values = _single(group)
         by = max(
             (
@@ -93,34 +94,41 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
             yield group
 
 
-def _template(common: Sequence[str], gaps: Sequence[Sequence[Sequence[str]]]) -> str:
-    """The common words with ``<*>`` for each column of gaps that differ, and the punctuation around all of it."""
-    out: list[str] = []
-    for i, column in enumerate(gaps):
-        if all(gap == column[0] for gap in column):
-            out += column[0]
-        else:
-            heads, tails = ({found.group(k) for gap in column if (found := _BARE.match(" ".join(gap)))} for k in (1, 2))
-            out.append((heads.pop() if len(heads) == 1 else "") + VARIABLE + (tails.pop() if len(tails) == 1 else ""))
-        out += common[i : i + 1]
-    return " ".join(out)
+def _core(column: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str]]:
+    """What a column's gaps begin and end with in common, and between them what is left: at least a word of each."""
+    shortest = min(map(len, column))
+    first = column[0]
+    head = 0
+    while head < shortest - 1 and all(gap[head] == first[head] for gap in column):
+        head += 1
+    tail = 0
+    while tail < shortest - head - 1 and all(gap[-1 - tail] == first[-1 - tail] for gap in column):
+        tail += 1
+    return first[:head], [gap[head : len(gap) - tail] for gap in column], first[len(first) - tail :]
+
+
+def _variable(column: Sequence[Sequence[str]]) -> str:
+    """``<*>`` with the punctuation that all of a column have around them."""
+    heads, tails = ({found.group(k) for gap in column if (found := _BARE.match(" ".join(gap)))} for k in (1, 2))
+    return (heads.pop() if len(heads) == 1 else "") + VARIABLE + (tails.pop() if len(tails) == 1 else "")
 
 
 def _short(gap: Sequence[str]) -> Sequence[str]:
     return collapse(" ".join(gap)).split(" ")
 
 
-def _valued(before: str | None, column: Sequence[Sequence[str]]) -> bool:
+def _valued(before: str, column: Sequence[Sequence[str]]) -> bool:
     """Whether what stands in a column after the word `before` are values, not what happened.
 
     A value of several words follows a word of letters (``customer Anna Maria``) or an exception's type. After a colon,
     a dash, a class or another value stands a message of its own, and one with a variable in it is one too.
     """
-    if all(len(gap) <= 1 or gap == column[0] for gap in column):
+    longest = max(map(len, column))
+    if longest == 1:
         return True
     mixed = sum(0 < sum(VARIABLE in w for w in gap) < len(gap) for gap in map(_short, column))
-    after = before is not None and (_WORD.match(before) or _TYPE.match(before)) is not None
-    return after and mixed * 4 <= len(column)
+    after = (_WORD.match(before) or _TYPE.match(before)) is not None
+    return after and longest <= LONGEST_SPAN and mixed * 4 <= len(column)
 
 
 def _joined(group: list[Sequence[str]]) -> Iterable[tuple[list[Sequence[str]], str]]:
@@ -131,18 +139,25 @@ def _joined(group: list[Sequence[str]]) -> Iterable[tuple[list[Sequence[str]], s
         gaps = _gaps(row, common)
         by_places.setdefault(tuple(map(bool, gaps)), []).append((row, gaps))
     for members in by_places.values():
-        lengths = {len(row) for row, _ in members}
-        if len(lengths) < 2 or any(len(gap) > LONGEST_SPAN for _, gaps in members for gap in gaps):
-            continue
-        columns = list(zip(*(gaps for _, gaps in members), strict=True))
-        if not all(map(_valued, [None, *common], columns)):
+        if len({len(row) for row, _ in members}) < 2:
             continue
         seen = any(all(VARIABLE in w for gap in gaps for w in _short(gap) if w) for _, gaps in members)
         if len(members) < (EVIDENCE_SEEN if seen else EVIDENCE_SPANS):
             continue
-        template = _template(common, columns)
-        if spannable(template.split(" ")):
-            yield [row for row, _ in members], template
+        template: list[str] = []
+        for i, column in enumerate(zip(*(gaps for _, gaps in members), strict=True)):
+            if all(gap == column[0] for gap in column):
+                template += column[0]
+            else:
+                head, core, tail = _core(column)
+                template += head
+                if not _valued(template[-1] if template else "", core):
+                    break
+                template += [_variable(core), *tail]
+            template += common[i : i + 1]
+        else:
+            if spannable(template):
+                yield [row for row, _ in members], " ".join(template)
 
 
 def join_spans(texts: Iterable[str]) -> dict[str, str]:

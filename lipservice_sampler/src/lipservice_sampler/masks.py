@@ -127,7 +127,7 @@ MASKS: tuple[Mask, ...] = (
         rf"|((?:\b[A-Za-z][A-Za-z_.\x00-]*:)+){_PRE}{_REST}"
         rf"|(\b[A-Za-z][A-Za-z_.$\x00-]*(?:@|\.\.+)|\b[A-Za-z]+[./-]){_REST}"
         rf"|{_PRE}{_REST}"
-        r"|\b(?:true|false|null|nil|undefined|True|False|None|TRUE|FALSE|NULL|NaN)\b",
+        r"|\b(?:true|false|null|nil|True|False|None|TRUE|FALSE|NULL|NaN)\b",
         r"\1\2\3<*>",
     ),
     # Arrays and dumps of numbers: how many there are says nothing, and it would make each length a message of its own.
