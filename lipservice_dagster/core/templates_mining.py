@@ -39,6 +39,7 @@ EVIDENCE_FREE = 16
 """Distinct values in every column that varies, from which on they are free text, however few words are constant."""
 
 RECORD = 3
+KNOWN = 4
 
 TELLING = frozenset(
     [
@@ -294,6 +295,33 @@ def _texts(rows: Sequence[tuple[str, ...]], written: Sequence[Sequence[str]]) ->
     return columns
 
 
+def _known(mined) -> dict[tuple[str, str], set[str]]:
+    known: dict[tuple[str, str], set[str]] = {}
+    for seps, parts, columns, _ in mined:
+        for j, texts in enumerate(columns[1:], 1):
+            before = parts[j - 1]
+            if (
+                parts[j] == VARIABLE
+                and len(texts) >= KNOWN
+                and _LETTER.search(before)
+                and VARIABLE not in before
+                and _OTHER.sub("", before.lower()) not in TELLING
+                and not any(VARIABLE in t for t in texts)
+                and not _states(list(texts))
+                and not all(map(_STATE.match, texts))
+            ):
+                known.setdefault((before.lower(), seps[j - 1]), set()).update(t for t in texts if _LETTER.search(t))
+    return known
+
+
+def _with_known(text: str, known: dict[tuple[str, str], set[str]]) -> str:
+    parts, seps = words(text)
+    filled = [
+        VARIABLE if j and w in known.get((parts[j - 1].lower(), seps[j - 1]), ()) else w for j, w in enumerate(parts)
+    ]
+    return filled[0] + "".join(s + w for s, w in zip(seps, filled[1:], strict=True))
+
+
 def mine_texts(messages: Sequence[str]) -> list[str]:
     """The template of each masked message, in the order given; equal messages get equal templates."""
     written: dict[str, list[str]] = {}
@@ -318,6 +346,7 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
         for _, _, columns, _ in mined
         for texts in columns
     )
+    known = _known(mined)
     template_of: dict[str, str] = {}
     for seps, parts, columns, alike in mined:
         filled = list(map(_alike, columns, parts))
@@ -328,6 +357,7 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
     joined = _join(template_of.values())
     evened = _even(joined.values())
     spanned = join_spans(evened.values())
+    spanned = {t: _with_known(s, known) for t, s in spanned.items()}
     final = {}
     matchers: dict[str, Matcher] = {}
     for message, text in template_of.items():
