@@ -106,7 +106,13 @@ def _split(
         fixed = [j for j in varying if not judge(j, values, constant)]
         if not fixed and len(plain) > 1:
             # Words that never vary alone may be several events, not several variables: they need more evidence.
-            doubtful = [j for j in plain if len(values[j]) < EVIDENCE * len(plain) and not _keyed(j, fixed_texts)]
+            doubtful = [
+                j
+                for j in plain
+                if len(values[j]) < EVIDENCE * len(plain)
+                and not _keyed(j, fixed_texts)
+                and not (fixed_texts and j and fixed_texts[j - 1] == ":")
+            ]
             moving = _moving(doubtful, group, parts) if doubtful else set()
             fixed = [j for j in doubtful if j not in moving]
         free = constant >= 2 and bool(varying) and min(len(values[j]) for j in varying) >= EVIDENCE_FREE
