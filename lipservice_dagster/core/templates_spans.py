@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from lipservice_dagster.core.templates_evidence import EVIDENCE, EVIDENCE_STATES, states
 from lipservice_sampler.masks import VARIABLE
 from lipservice_sampler.matching import LONGEST_SPAN, collapse, spannable
 
@@ -52,16 +53,33 @@ def _gaps(row: Sequence[str], common: Sequence[str]) -> list[Sequence[str]]:
     return gaps
 
 
-def _single(group: list[Sequence[str]]) -> set[str]:
-    """Words of columns of one word a row that vary enough to be a value's."""
+def _by_type(group: list[Sequence[str]]) -> list[list[Sequence[str]]]:
+    """The rows by the types of exceptions in them: these decide."""
+    parts: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for row in group:
+        parts.setdefault(tuple(w for w in row if _TYPE.match(w)), []).append(row)
+    return list(parts.values())
+
+
+def _by_word(group: list[Sequence[str]]) -> list[list[Sequence[str]]]:
+    """The rows parted by a word that is no value: in a column of one word a row with few of them, or a frequent one."""
     common = _common(group)
-    columns = zip(*(_gaps(row, common) for row in group), strict=True)
-    found: set[str] = set()
-    for column in columns:
-        words = {gap[0] for gap in column if len(gap) == 1}
-        if all(len(gap) == 1 for gap in column) and len(words) >= EVIDENCE_SEEN:
-            found |= words
-    return found
+    values: set[str] = set()
+    for column in zip(*(_gaps(row, common) for row in group), strict=True):
+        if all(len(gap) == 1 for gap in column):
+            words = {gap[0] for gap in column}
+            plain = [w for w in words if VARIABLE not in w]
+            if len(words) > 1 and len(plain) == len(words) and len(plain) < _need(plain):
+                return [[row for row, gap in zip(group, column, strict=True) if gap[0] == w] for w in sorted(words)]
+            values |= words
+    counts = Counter(w for row in group for w in set(row) if not _VALUE.match(w) and w not in values)
+    share = min(max(len(group) / 3, EVIDENCE_SPANS), len(group) / 2)
+    _, by = max(((n, w) for w, n in counts.items() if share <= n < len(group)), default=(0, ""))
+    return [[row for row in group if by in row], [row for row in group if by not in row]] if by else [group]
+
+
+def _need(words: Sequence[str]) -> int:
+    return EVIDENCE_STATES if states(words) else EVIDENCE
 
 
 def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
@@ -71,27 +89,13 @@ def _parts(rows: list[Sequence[str]]) -> Iterable[list[Sequence[str]]]:
         group = stack.pop()
         if len(group) < EVIDENCE_SEEN:
             continue
-        counts = Counter(w for row in group for w in set(row) if not _VALUE.match(w))
-        values = _single(group)
-        by = max(
-            (
-                (n, w)
-                for w, n in counts.items()
-                if n < len(group) and n >= min(max(len(group) / 3, EVIDENCE_SPANS), len(group) / 2) and w not in values
-            ),
-            default=None,
-        )
-        types = {tuple(w for w in row if _TYPE.match(w)) for row in group}
-        if len(types) > 1:
-            by_type: dict[tuple[str, ...], list[Sequence[str]]] = {}
-            for row in group:
-                by_type.setdefault(tuple(w for w in row if _TYPE.match(w)), []).append(row)
-            stack.extend(by_type.values())
-        elif by is not None:
-            stack.append([row for row in group if by[1] in row])
-            stack.append([row for row in group if by[1] not in row])
-        else:
+        parts = _by_type(group)
+        if len(parts) == 1:
+            parts = _by_word(group)
+        if len(parts) == 1:
             yield group
+        else:
+            stack.extend(parts)
 
 
 def _core(column: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Sequence[str]], Sequence[str]]:

@@ -65,8 +65,44 @@ def test_states_in_capitals_stay_apart() -> None:
 def test_one_stray_message_is_not_drawn_into_a_big_group() -> None:
     raw = [f"package {n} was installed by root" for n in NAMES] + ["package alice was removed by root"]
     templates = mined(raw)
-    assert templates[raw[-1]] == "package alice was removed by root"
+    assert templates[raw[-1]] == "package <*> was removed by root"
     assert {templates[r] for r in raw[:-1]} == {"package <*> was installed by root"}
+
+
+def test_participles_and_opposites_are_states_and_stay_apart() -> None:
+    raw = [f"VM {i} {s} by the scheduler" for i in range(9) for s in ("started", "paused", "resumed", "stopped")]
+    assert len(set(mined(raw).values())) == 4
+    ready = ("NodeReady", "NodeNotReady", "NodeHasDiskPressure", "NodeHasSufficientMemory")
+    assert len(set(mined([f"Node node-{i} status is now: {s}" for i in range(9) for s in ready]).values())) == 4
+
+
+def test_yes_and_no_are_a_value() -> None:
+    assert set(mined([f"device {i} available {a}" for i in range(3) for a in ("YES", "NO")]).values()) == {
+        "device <*> available <*>"
+    }
+
+
+def test_a_first_word_with_a_dot_is_a_name() -> None:
+    raw = [f"{n}.exe - lost {i} packets of {i}" for i, n in enumerate(NAMES[:5])]
+    assert set(mined(raw).values()) == {"<*> - lost <*> packets of <*>"}
+
+
+def test_a_word_known_as_a_value_after_its_neighbour_is_one_elsewhere() -> None:
+    raw = [f"accepted key of user {n} from port {i}" for i, n in enumerate(NAMES)]
+    raw += ["too many failures of user alice", "too many failures of all kinds"]
+    templates = mined(raw)
+    assert templates["too many failures of user alice"] == "too many failures of user <*>"
+    assert templates["too many failures of all kinds"] == "too many failures of all kinds"
+
+
+def test_labels_that_change_together_are_values() -> None:
+    raw = [f"labels now app:{a} tier:{b}" for a, b in pairwise(NAMES)]
+    assert set(mined(raw).values()) == {"labels now app:<*> tier:<*>"}
+
+
+def test_a_full_stop_ends_the_sentence_not_the_value() -> None:
+    raw = [f"Closed the session of {n}." for n in NAMES]
+    assert set(mined(raw).values()) == {"Closed the session of <*>."}
 
 
 def test_events_whose_words_change_together_stay_apart() -> None:
@@ -104,6 +140,48 @@ def test_values_of_one_word_and_of_several_are_one_template_and_match_it() -> No
     assert set(Matcher(templates.values()).match_many([mask(r) for r in raw])) == set(templates.values())
 
 
+FULL_NAMES = [f"{a} {b}" for a, b in pairwise(NAMES)] + [f"{a} {b} {a}son" for a, b in pairwise(NAMES)]
+
+
+def test_values_of_several_words_may_stand_twice_and_what_happened_between_them_stays() -> None:
+    raw = [
+        f"Player {n} {verb} {item} for {i} gold"
+        for i, (n, item) in enumerate(
+            zip(FULL_NAMES, [*NAMES[::-1], *FULL_NAMES[::-1]][: len(FULL_NAMES)], strict=True)
+        )
+        for verb in ("bought", "sold")
+    ]
+    templates = {f"Player <*> {verb} <*> for <*> gold" for verb in ("bought", "sold")}
+    assert set(mined(raw).values()) == templates
+    assert set(Matcher(templates).match_many([mask(r) for r in raw])) == templates
+
+
+def test_what_surrounds_a_value_of_several_words_stays() -> None:
+    raw = [f"Rule {n}, chosen by hand, was applied" for n in [*NAMES, *FULL_NAMES]]
+    assert set(mined(raw).values()) == {"Rule <*>, chosen by hand, was applied"}
+
+
+def test_messages_behind_a_common_head_are_events() -> None:
+    events = (
+        *("Starting the server", "Reading settings from disk", "Cache is warm", "All connections drained", "Bye"),
+        *(
+            "Leader was elected",
+            "Lost the leadership",
+            "Queue full, rejecting",
+            "Metrics exposed",
+            "Nothing to compact",
+        ),
+        *("Ready to serve", "Certificates reloaded", "Write ahead log truncated", "Heartbeat missed", "Disk is slow"),
+    )
+    for head in ("INFO [main] org.acme.Main - ", "app core notice: ", "unit alpha of rack 7 "):
+        assert len(set(mined([head + e for e in events]).values())) == len(events), head
+
+
+def test_the_text_of_an_exception_is_a_value_its_type_is_not() -> None:
+    raw = [f"Job failed for good: {t}: {n}" for t in ("IOException", "KeyError") for n in [*NAMES, *FULL_NAMES]]
+    assert set(mined(raw).values()) == {f"Job failed for good: {t}: <*>" for t in ("IOException", "KeyError")}
+
+
 def test_lists_of_any_length_are_one_template() -> None:
     raw = [f"assigned partitions [{', '.join(f'orders-{i}' for i in range(n))}] now" for n in range(1, 30)]
     assert set(mined(raw).values()) == {"assigned partitions [<*>] now"}
@@ -114,6 +192,23 @@ def test_lists_of_any_length_are_one_template() -> None:
 def test_values_in_several_units_are_one_template_and_one_unit_stays_written() -> None:
     assert set(mined(["took 5 ms to flush", "took 2 s to flush"]).values()) == {"took <*> to flush"}
     assert set(mined(["took 5 ms to flush", "took 2 ms to flush"]).values()) == {"took <*> ms to flush"}
+
+
+def test_durations_of_any_form_are_one_template() -> None:
+    raw = [f"ready after {d} of work" for d in ("5 seconds", "1 day 2 hours", "3 hours 17 minutes", "2 days")]
+    assert set(mined(raw).values()) == {"ready after <*> of work"}
+
+
+def test_a_unit_of_size_is_part_of_the_value_where_the_service_writes_several() -> None:
+    fixed = [f"limit is {i} MB, used {i} MB" for i in range(3)]
+    assert set(mined(fixed).values()) == {"limit is <*> MB, used <*> MB"}
+    several = mined([*fixed, "heap grew by 5 KB", "heap grew by 7 GB"])
+    assert {several[r] for r in fixed} == {"limit is <*>, used <*>"}
+
+
+def test_lists_of_all_lengths_give_evidence_together() -> None:
+    raw = [f"UPDATE {n} SET done WHERE id IN ({', '.join('123456'[: i + 1])})" for i, n in enumerate(NAMES[:6])]
+    assert set(mined(raw).values()) == {"UPDATE <*> SET done WHERE id IN (<*>)"}
 
 
 def test_an_empty_value_is_a_value() -> None:
@@ -172,6 +267,8 @@ def _service(seed: int, lines: int) -> list[str]:
         lambda: f'{{"msg":"paid","by":"{rng.choice(NAMES)}","items":[{", ".join(map(str, range(rng.randrange(9))))}]}}',
         lambda: f"values: {[rng.randrange(99) for _ in range(rng.randrange(9))]}",
         lambda: f"tags: {', '.join(rng.sample(NAMES, rng.randrange(1, 5)))}",
+        lambda: f"order {rng.randrange(9**9)} shipped to {rng.choice(FULL_NAMES)} within {rng.randrange(9)} days",
+        lambda: f"retry in {rng.choice(['5 seconds', '2 hours 3 minutes', '1 day'])} by {rng.choice(NAMES)}.",
         lambda: f"cache {rng.choice(['hit', 'miss'])} for blk_{rng.randrange(10**9)}",
         lambda: f"replication {rng.choice(['enabled', 'disabled'])} on node-{rng.randrange(99)}",
     )

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-MASK_VERSION = 1
+MASK_VERSION = 2
 """Raised whenever a masked message can change; stored with the data and part of the assets' code version."""
 
 FOLD_FROM = "123456789"
