@@ -206,9 +206,15 @@ def field_judge(fixed: Sequence[str]) -> Judge:
         inner = {bare(v)[1] for v in columns[j]}
         if "" in inner or VARIABLE in inner:
             return True
+        need = EVIDENCE
+        # States stand where a key tells what happened, and in front of the message ([ERROR]).
+        telltale = not "".join(fixed[: j + 1])
         if _KEYED.search(fixed[j]):
             key = re.split(r"[^\w.-]+", fixed[j].rstrip("=\"': [{("))[-1]
-            return len(inner) >= _need(key, keys)
-        return len(inner) >= EVIDENCE
+            need = _need(key, keys)
+            telltale = telling(key)
+        if telltale and all(map(str.isalpha, inner)) and states(list(inner)):
+            need = EVIDENCE_STATES
+        return len(inner) >= need
 
     return judge

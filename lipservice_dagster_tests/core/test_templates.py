@@ -76,6 +76,14 @@ def test_participles_and_opposites_are_states_and_stay_apart() -> None:
     assert len(set(mined([f"Node node-{i} status is now: {s}" for i in range(9) for s in ready]).values())) == 4
 
 
+def test_states_in_brackets_stay_apart_and_names_there_do_not() -> None:
+    levels = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+    raw = [f"[{level}] queue [{'a, ' * i}a] is slow" for level in levels for i in range(6)]
+    assert set(mined(raw).values()) == {f"[{level}] queue [<*>] is slow" for level in levels}
+    raw = [f"[{n} the {i}th] queue [{'a, ' * i}a] is slow" for i, n in enumerate(NAMES)]
+    assert set(mined(raw).values()) == {"[<*>] queue [<*>] is slow"}
+
+
 def test_yes_and_no_are_a_value() -> None:
     assert set(mined([f"device {i} available {a}" for i in range(3) for a in ("YES", "NO")]).values()) == {
         "device <*> available <*>"
