@@ -1,8 +1,9 @@
 """Values of several words: templates that differ in how many words a value has become one.
 
-What belongs here: the last step of mining, on the templates the earlier steps left. Those that begin alike are parted
-by the words that a good share of them has, until what is left has either a word in all of them (it is constant) or in
-few (it is part of a value). A part with enough members becomes one template, its common words with ``<*>`` between.
+What belongs here: one of the last steps of mining, on the templates the earlier steps left. Those that begin alike are
+parted by the words that a good share of them has, until what is left has either a word in all of them (it is constant)
+or in few (it is part of a value). A part with enough members becomes one template: its common words, with ``<*>``
+between.
 """
 
 from __future__ import annotations

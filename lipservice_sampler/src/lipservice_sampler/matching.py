@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from heapq import merge
 
 from .masks import VARIABLE
 
@@ -163,9 +164,11 @@ class _Spans:
             constants = spannable(ws)
             if not constants:
                 continue
-            self._first.setdefault(ws[0], []).append((-constants, template, ws))
-            if VARIABLE not in ws[-1]:
+            # Few templates share a constant word; where there is none at either end, the masks' own variable helps.
+            if VARIABLE in ws[0] and VARIABLE not in ws[-1]:
                 self._last.setdefault(ws[-1], []).append((-constants, template, ws))
+            else:
+                self._first.setdefault(ws[0], []).append((-constants, template, ws))
         for index in (self._first, self._last):
             for entries in index.values():
                 entries.sort()
@@ -173,7 +176,7 @@ class _Spans:
     def find(self, masked: str) -> str | None:
         ws = masked.split(" ")
         present = set(ws)
-        entries = [*self._first.get(ws[0], ()), *self._last.get(ws[-1], ())]
+        entries = merge(self._first.get(ws[0], ()), self._last.get(ws[-1], ()))
         for _, template, pattern in entries:
             if all(VARIABLE in p or p in present for p in pattern) and self._spans(pattern, ws):
                 return template
