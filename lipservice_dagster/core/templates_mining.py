@@ -219,13 +219,14 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
     final = {}
     matchers: dict[str, Matcher] = {}
     for message, text in named.items():
-        before = joined[text]
-        after = last[spanned[evened[before]]]
-        if after != before:
-            # What the last steps join has to be found again by matching.
-            if after not in matchers:
-                matchers[after] = Matcher([after])
-            if matchers[after].match(message) is None:
-                after = before
-        final[message] = after
+        final[message] = text
+        # What the last steps join has to be found again by matching.
+        for joint in dict.fromkeys((last[spanned[evened[joined[text]]]], joined[text])):
+            if joint == text:
+                break
+            if joint not in matchers:
+                matchers[joint] = Matcher([joint])
+            if matchers[joint].match(message) is not None:
+                final[message] = joint
+                break
     return [final[m] for m in messages]

@@ -43,6 +43,11 @@ def test_values_of_any_length_match_fields_and_runs() -> None:
     assert matcher.match("wait <*> seconds left") == "wait <*> left"
 
 
+def test_a_list_of_quoted_words_is_a_field() -> None:
+    template = '{"roles":["<*>","<*>"],"by":"<*>"}'
+    assert Matcher([template]).match('{"roles":["beacon","basin"],"by":"Ana María"}') == template
+
+
 def test_a_variable_may_span_words_where_enough_is_constant() -> None:
     matcher = Matcher(["Sending mail to <*> failed twice", "<*> started", "Sending mail to nobody failed twice"])
     assert matcher.match("Sending mail to Anna Maria Smith failed twice") == "Sending mail to <*> failed twice"

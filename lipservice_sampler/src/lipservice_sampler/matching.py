@@ -148,7 +148,7 @@ def _loose(masked: str) -> Parts:
         fixed += seps
         if i < len(values):
             inner = bare(values[i])[1]
-            parts.append(VARIABLE if VARIABLE in inner and not inner.strip("<*> ,;|") else inner)
+            parts.append(VARIABLE if VARIABLE in inner and not inner.strip("<*> ,;|\"'") else inner)
             fixed += ("field", "field")
     return tuple(parts), tuple(fixed)
 
