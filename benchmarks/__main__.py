@@ -8,9 +8,9 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import signatures
+from benchmarks import clusters, signatures
 
-SECTIONS = {"signatures": signatures.run}
+SECTIONS = {"signatures": signatures.run, "clusters": clusters.run}
 
 
 def main() -> None:
