@@ -133,8 +133,7 @@ def _names(data: Path) -> str:
     return (
         "Names: two random samples of each system's lines, mined and clustered apart (5 seeds). Of the families of the"
         " second, the share that has the name of the family of the first which it shares most masked messages with, and"
-        " the share that has the same members as that one, which is as often as a name could be expected to stay:\n\n"
-        + table(header, shown)
+        " the share whose members are the same as that one's:\n\n" + table(header, shown)
     )
 
 

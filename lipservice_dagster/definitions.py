@@ -15,6 +15,7 @@ from lipservice_dagster.defs import (
     policy_releases,
     raw_logs,
     signatures,
+    stale_reports,
 )
 from lipservice_dagster.defs.team_day_asset import IO_MANAGER
 from lipservice_dagster.partitions import partitions
@@ -52,7 +53,11 @@ def build_defs(
         executor=dg.in_process_executor,
         jobs=[automation.build_job()],
         schedules=[automation.build_schedule(settings.daily_run_time)],
-        sensors=[automation.build_discovery(settings.team_lookback_days), *automation.build_run_ends()],
+        sensors=[
+            automation.build_discovery(settings.team_lookback_days),
+            *automation.build_run_ends(),
+            stale_reports.build(settings),
+        ],
         resources={
             "database": database,
             "log_source": log_source or connect(settings.logs_url(), limits),

@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
         description="UTC time of day at which yesterday is taken through the graph; leaves late logs time to arrive.",
     )
+    stale_reports_per_tick: int = Field(
+        default=60, ge=1, description="Anomaly reports that are being made again at a time where their window changed."
+    )
     max_messages: int = Field(
         default=50_000,
         ge=100,

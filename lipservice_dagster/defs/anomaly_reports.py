@@ -1,19 +1,32 @@
 """anomaly_reports: what of a team-day is out of the ordinary, against its trailing window."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.anomalies import detect, summarise
-from lipservice_dagster.core.series import build_series
+from lipservice_dagster.core.anomalies import DetectorSettings, detect, summarise
+from lipservice_dagster.core.anomalies_band import bands
+from lipservice_dagster.core.anomalies_text import (
+    ERROR_SURGE,
+    HIGH,
+    LOW,
+    MEDIUM,
+    NEW_PATTERN,
+    RATE_DROP,
+    RATE_SPIKE,
+    VANISHED_PATTERN,
+)
+from lipservice_dagster.core.series import Series, build_series
 from lipservice_dagster.core.templates import mine
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days, trailing_window
-from lipservice_dagster.storage import materializations
+from lipservice_dagster.storage import materializations, windows
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
 from lipservice_sampler.matching import Matcher
@@ -44,6 +57,8 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
         report keeps the fingerprint of the window that it read.
         """
         wanted = team_days(context.partition_keys)
+        # Before anything is read: what changes meanwhile leaves a report that is known to be stale.
+        prints = windows.window_fingerprints(database, wanted, window_days)
         read = materializations.written(materializations.of(database, "raw_logs", raw_logs.team_days))
         reports, found = [], []
         for team_id, tables in raw_logs.by_team():
@@ -52,10 +67,13 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
             mined = signatures.of(days)
             members, patterns = mined.read("signature_members"), mined.read("signatures")
             for at in days:
-                report, anomalies = _report(at, window_days, rows, _of(members, at), _of(patterns, at), read)
-                reports.append(report)
+                series, hours = _series(at, window_days, rows, _of(members, at), _of(patterns, at), read)
+                anomalies = detect(series, team_id=at.team_id, day=at.day, hours=hours)
+                report = summarise(series, anomalies, hours=hours)
+                keys = {"team_id": at.team_id, "day": at.day, "window_fingerprint": prints[at]}
+                reports.append(keys | report)
                 found.append(anomalies)
-                _show(context, at, report, anomalies)
+                context.add_asset_metadata(_shown(at, report, series, anomalies), partition_key=str(at))
         return TeamDayRows(
             {
                 "anomaly_reports": pd.DataFrame(reports, columns=list(frames.ANOMALY_REPORTS)),
@@ -82,6 +100,12 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
     return [anomaly_reports, nothing_high]
 
 
+KINDS = (RATE_SPIKE, RATE_DROP, ERROR_SURGE, NEW_PATTERN, VANISHED_PATTERN)
+_SEVERITIES = (HIGH, MEDIUM, LOW)
+_KIND_COLUMNS = ["kind", *_SEVERITIES]
+_PLOTS = 6
+_LONGEST_TITLE = 100
+
 _READ = [
     "team_id",
     "day",
@@ -100,15 +124,15 @@ def _of(frame: pd.DataFrame, at: TeamDay) -> pd.DataFrame:
     return frame[(frame["team_id"] == at.team_id) & (frame["day"] == at.day)]
 
 
-def _report(
+def _series(
     at: TeamDay,
     window_days: int,
     rows: pd.DataFrame,
     members: pd.DataFrame,
     patterns: pd.DataFrame,
     read: Mapping[TeamDay, materializations.Materialization],
-) -> tuple[dict[str, object], pd.DataFrame]:
-    """The report's row and its anomalies."""
+) -> tuple[Series, int]:
+    """The counts of the day and its window, and how many whole hours of the day are known."""
     window = [TeamDay(at.team_id, at.day - timedelta(days=n)) for n in range(window_days, 0, -1)]
     # A day that was read while it was open would look as if it had fallen silent.
     days = [d.day for d in window if d in read and read[d].hours == frames.HOURS]
@@ -116,13 +140,7 @@ def _report(
     series = build_series(
         _of(rows, at), rows[rows["day"].isin(days)], days, members, patterns, _matchers(patterns), _miner
     )
-    anomalies = detect(series, team_id=at.team_id, day=at.day, hours=hours)
-    return {
-        "team_id": at.team_id,
-        "day": at.day,
-        "window_fingerprint": materializations.window_fingerprint(dict(read), [*window, at]),
-        **summarise(series, anomalies, hours=hours),
-    }, anomalies
+    return series, hours
 
 
 def _matchers(patterns: pd.DataFrame) -> Callable[[str, list[str]], list[str | None]]:
@@ -144,19 +162,53 @@ def _miner(_service: str, messages: list[str]) -> list[str]:
     return [mined.templates[i] for i in mined.assignment]
 
 
-def _show(context: dg.AssetExecutionContext, at: TeamDay, report: dict[str, object], anomalies: pd.DataFrame) -> None:
-    ranked = anomalies.assign(rank=anomalies["severity"].map({"high": 0, "medium": 1, "low": 2}))
-    ranked = ranked.sort_values(["rank", "p_value", "service", "start_hour"], ignore_index=True)
-    columns = ["severity", "kind", "explanation", "confidence"]
-    by_kind = ranked.groupby(["kind", "severity"], as_index=False).size()
-    context.add_asset_metadata(
-        {
-            "dagster/partition_row_count": len(anomalies),
-            "learning": bool(report["learning"]),
-            "window_days": int(str(report["window_days"])),
-            "hours": int(str(report["hours"])),
-            "anomalies": shown.table(ranked, columns),
-            "by_kind": shown.table(by_kind, ["kind", "severity", "size"]),
-        },
-        partition_key=str(at),
+def _shown(at: TeamDay, report: Mapping[str, int | bool], series: Series, anomalies: pd.DataFrame) -> dict[str, Any]:
+    """What the UI shows of a report. Numbers by kind are there also where they are 0: Dagster plots them by day."""
+    hours = int(report["hours"])
+    grave = anomalies.assign(rank=anomalies["severity"].map({s: i for i, s in enumerate(_SEVERITIES)}))
+    ranked = grave.sort_values(["rank", "p_value", "service", "environment", "start_hour"], ignore_index=True)
+    found = Counter(zip(ranked["kind"], ranked["severity"], strict=True))
+    counts = pd.DataFrame([(kind, *(found[kind, s] for s in _SEVERITIES)) for kind in KINDS], columns=_KIND_COLUMNS)
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": len(anomalies),
+        "state": dg.MetadataValue.md(state(report)),
+        "learning": bool(report["learning"]),
+        "window_days": int(report["window_days"]),
+        "hours": hours,
+        "anomalies": shown.table(ranked, ["severity", "kind", "explanation", "confidence"]),
+        "by_kind": shown.table(counts, _KIND_COLUMNS),
+    }
+    metadata |= {kind: sum(found[kind, s] for s in _SEVERITIES) for kind in KINDS}
+    if len(ranked):
+        top = ranked.head(_PLOTS)
+        pictures = [
+            f"{shown.plain(row.explanation)}\n\n{shown.against_expected(band, row.evidence_hours, _title(row))}"
+            for row, band in zip(top.itertuples(), bands(series, top, day=at.day, hours=hours), strict=True)
+        ]
+        metadata["observed_and_expected"] = dg.MetadataValue.md("\n\n".join(pictures))
+    return metadata
+
+
+def state(report: Mapping[str, int | bool]) -> str:
+    """In a sentence or two, in Markdown: what was judged, against what, and what was not."""
+    hours, days, least = int(report["hours"]), int(report["window_days"]), DetectorSettings().min_days
+    read = (
+        "" if hours == frames.HOURS else f" The day is open: it was read until {hours:02}:00 UTC, the last whole hour."
     )
+    if report["learning"]:
+        return (
+            f"**Learning**: nothing is judged yet, the window has {days} {_plural(days)} of logs and judging takes"
+            f" {least}.{read}"
+        )
+    return f"{report['series']:,} series judged against {days} {_plural(days)} of logs before.{read}"
+
+
+def _plural(days: int) -> str:
+    return "day" if days == 1 else "days"
+
+
+def _title(row: Any) -> str:
+    place = f"{row.service or '(no service)'}{f' ({row.environment})' if row.environment else ''}"
+    what = {"service": "all logs", "severity": f"{row.subject} logs"}.get(row.scope, f"“{row.template}”")
+    title = f"{row.severity} {row.kind.replace('_', ' ')}: {place}, {what}, logs per hour"
+    return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"

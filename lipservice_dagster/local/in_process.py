@@ -56,7 +56,8 @@ class Graph:
         log_source: LogSource | None = None,
     ):
         self.settings, self.database, self.instance = settings, database, instance
-        self._job = build_defs(settings, database=database, log_source=log_source).resolve_job_def(JOB)
+        self.definitions = build_defs(settings, database=database, log_source=log_source)
+        self._job = self.definitions.resolve_job_def(JOB)
 
     def run(self, team_id: int, first: date, last: date) -> str:
         """Materialise all assets for a team's days (both included) in one run; returns the run's id.

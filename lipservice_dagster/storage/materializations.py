@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,12 +47,3 @@ def of(database: Database, asset: str, team_days: Collection[TeamDay]) -> dict[T
 def written(entries: dict[TeamDay, Materialization]) -> dict[TeamDay, Materialization]:
     """Those that hold content."""
     return {d: m for d, m in entries.items() if m.fingerprint is not None}
-
-
-def window_fingerprint(entries: dict[TeamDay, Materialization], days: Iterable[TeamDay]) -> str:
-    """One hash of what these days held when they were read; a day never made counts as such."""
-    digest = hashlib.sha256()
-    for day in sorted(days):
-        entry = entries.get(day)
-        digest.update(f"{day}={entry.fingerprint if entry else None};".encode())
-    return digest.hexdigest()[:16]

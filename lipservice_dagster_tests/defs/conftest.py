@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.local.in_process import Graph
+from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage.database import Database
@@ -37,6 +40,33 @@ class World:
                 name: list(connection.execute(sa.text(f"SELECT t::text FROM {name} AS t ORDER BY 1")).scalars())
                 for name in TEAM_DAY_TABLES
             }
+
+    def materialise(self, team_id: int, on: date, *assets: str) -> None:
+        """Only these assets of a team-day, as somebody does in the UI."""
+        self._execute(assets, TeamDay(team_id, on).key, {})
+
+    def tick(self, sensor: str, cursor: str | None = None) -> Any:
+        """What a sensor of the graph answers now; nothing that it asks for is run."""
+        graph = self.graph.definitions.get_repository_def()
+        context = dg.build_sensor_context(
+            self.instance, cursor=cursor, repository_def=graph, resources={"database": self.database}
+        )
+        return graph.get_sensor_def(sensor).evaluate_tick(context)
+
+    def ask(self, request: dg.RunRequest) -> None:
+        """Run what a sensor asked for, as the daemon would."""
+        assets = [key.to_user_string() for key in request.asset_selection or []]
+        self._execute(assets, request.partition_key, dict(request.tags))
+
+    def _execute(self, assets: Iterable[str], partition_key: str | None, tags: dict[str, str]) -> None:
+        done = self.graph.definitions.resolve_job_def(JOB).execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(a) for a in assets],
+            partition_key=partition_key,
+            tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        assert done.success
 
     def ledger(self) -> list[tuple[str, date, str, str]]:
         """service, day, state, generated_by of every release, oldest first."""

@@ -1,0 +1,107 @@
+"""The windows that anomaly reports read: their fingerprints, and the reports whose window is not what it was.
+
+What belongs here: the one definition of a window's fingerprint. It is SQL, so that a question about all reports of all
+teams is one query, and what a report stores is what it is later compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.storage.database import Database
+
+# What a report depends on: the raw logs of its window and its own day, each with the whole hours they cover (a day that
+# was read while it was open is left out of the window, also where its content stays the same afterwards), and its own
+# day's signatures. A sum of hashes, since PostgreSQL moves a sum along the days: a window costs what a day does.
+_WINDOWS = """
+raw AS (
+    SELECT team_id, day, hashtextextended(concat_ws(' ', day, fingerprint, hours), 0)::numeric AS hash
+      FROM materializations
+     WHERE asset = 'raw_logs' AND fingerprint IS NOT NULL AND team_id IN (SELECT team_id FROM reports)
+       AND day BETWEEN (SELECT min(day) FROM reports) - CAST(:window_days AS int) AND (SELECT max(day) FROM reports)
+), sums AS (
+    SELECT team_id, day, stored, asked, sum(hash) OVER (
+             PARTITION BY team_id ORDER BY day
+             RANGE BETWEEN make_interval(days => CAST(:window_days AS int)) PRECEDING AND CURRENT ROW
+           ) AS hash
+      FROM (SELECT team_id, day, 0 AS hash, stored, true AS asked FROM reports
+            UNION ALL SELECT team_id, day, hash, NULL, false FROM raw) AS days
+), windows AS (
+    SELECT sums.team_id, sums.day, stored, mined.written_at AS mined_at,
+           left(encode(sha256(convert_to(concat_ws(' ', hash, mined.fingerprint), 'UTF8')), 'hex'), 16) AS fingerprint
+      FROM sums
+      LEFT JOIN materializations AS mined
+             ON (mined.asset, mined.team_id, mined.day) = ('signatures', sums.team_id, sums.day)
+     WHERE asked
+)
+"""
+
+_OF = f"""
+WITH reports AS (
+    SELECT team_id, day, NULL::text AS stored
+      FROM unnest(CAST(:teams AS int[]), CAST(:days AS date[])) AS r (team_id, day)
+), {_WINDOWS}
+SELECT team_id, day, fingerprint FROM windows
+"""
+
+# Signatures or families that are older than what they are made of come before the report is made again.
+_STALE = f"""
+WITH reports AS (
+    SELECT team_id, day, window_fingerprint AS stored FROM anomaly_reports WHERE day >= :first_day
+), {_WINDOWS}
+SELECT w.team_id, w.day, w.fingerprint,
+       NOT coalesce(raw.written_at < w.mined_at AND w.mined_at < families.written_at, false) AS whole_day,
+       EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = w.team_id AND a.status = 'running'
+                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
+  FROM windows AS w
+  LEFT JOIN materializations AS raw ON (raw.asset, raw.team_id, raw.day) = ('raw_logs', w.team_id, w.day)
+  LEFT JOIN materializations AS families
+         ON (families.asset, families.team_id, families.day) = ('clusters', w.team_id, w.day)
+ WHERE w.fingerprint <> w.stored
+ ORDER BY w.day, w.team_id
+"""
+
+
+@dataclass(frozen=True)
+class StaleReport:
+    """A report that read another window than there is now.
+
+    ``fingerprint``: of the window as it is. ``whole_day``: the day's own signatures or families are older than what
+    they are made of, so they have to be made first. ``busy``: a run is at work on the team, maybe on this very report.
+    """
+
+    team_day: TeamDay
+    fingerprint: str
+    whole_day: bool
+    busy: bool = False
+
+
+def window_fingerprints(database: Database, team_days: Collection[TeamDay], window_days: int) -> dict[TeamDay, str]:
+    """For each of these reports a hash of what it reads: its own day and the ``window_days`` before it, as stored."""
+    ordered = sorted(team_days)
+    statement = sa.text(_OF).bindparams(
+        sa.bindparam("teams", type_=pg.ARRAY(sa.Integer)), sa.bindparam("days", type_=pg.ARRAY(sa.Date))
+    )
+    values = {"teams": [d.team_id for d in ordered], "days": [d.day for d in ordered], "window_days": window_days}
+    with database.engine.connect() as connection:
+        return {TeamDay(t, d): fingerprint for t, d, fingerprint in connection.execute(statement, values)}
+
+
+def stale_reports(
+    database: Database, window_days: int, first_day: date, longest_run: timedelta = timedelta(hours=1)
+) -> list[StaleReport]:
+    """The reports from ``first_day`` on whose window, or own day, has been made anew since with another content.
+
+    In one query over all teams, the earliest day first. A run that began longer than ``longest_run`` ago and never told
+    its end is not at work any more.
+    """
+    values = {"window_days": window_days, "first_day": first_day, "longest_run": longest_run}
+    with database.engine.connect() as connection:
+        rows = connection.execute(sa.text(_STALE), values).all()
+    return [StaleReport(TeamDay(r.team_id, r.day), r.fingerprint, r.whole_day, r.busy) for r in rows]

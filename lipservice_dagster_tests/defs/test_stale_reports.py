@@ -1,0 +1,209 @@
+"""Reports whose window was made anew are found and made again, until any order of making has given the same tables."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lipservice_dagster.defs.stale_reports import MOST_ATTEMPTS, Memory, plan
+from lipservice_dagster.local.demo_logs import generate
+from lipservice_dagster.local.log_store import LogWriter
+from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.storage import runs
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.windows import StaleReport, stale_reports, window_fingerprints
+from lipservice_dagster_tests.defs.conftest import World
+from lipservice_dagster_tests.logs import at, log, store
+
+LAST = date(2026, 9, 10)
+FIRST = date(2026, 8, 1)
+DAYS = 6
+Make = Callable[..., World]
+MADE_FROM_THE_WINDOW = ["anomaly_reports", "policies", "policy_releases"]
+
+
+def day(back: int) -> date:
+    return LAST - timedelta(days=back)
+
+
+def fill(world: World) -> None:
+    with LogWriter(world.store) as writer:
+        for back in range(DAYS):
+            writer.add(1, generate(1, day(back), until=LAST, days=DAYS, logs_per_day=3000))
+
+
+def settle(world: World) -> list[dg.RunRequest]:
+    """Run what the sensor asks for until it asks for nothing; all that it asked for."""
+    every: list[dg.RunRequest] = []
+    cursor = None
+    while (answer := world.tick("stale_reports", cursor)).run_requests:
+        assert len(every) < 20
+        cursor = answer.cursor
+        for request in answer.run_requests:
+            world.ask(request)
+        every += answer.run_requests
+    return every
+
+
+def test_any_order_of_making_gives_the_same_tables_once_the_sensor_has_had_its_say(
+    world: Make, another_database: Database
+) -> None:
+    ordered, mixed = world(), world(on=another_database)
+    fill(ordered)
+    ordered.run(1, day(DAYS - 1), LAST)
+    assert settle(ordered) == []
+    backs = list(range(DAYS))
+    random.Random(3).shuffle(backs)
+    for back in backs:
+        mixed.run(1, day(back))
+    assert mixed.tables() != ordered.tables()
+    asked = settle(mixed)
+    assert asked
+    assert mixed.tables() == ordered.tables()
+    assert {k.to_user_string() for r in asked for k in r.asset_selection or []} == set(MADE_FROM_THE_WINDOW)
+    assert settle(mixed) == []
+
+
+def test_a_day_whose_own_logs_alone_were_made_anew_is_made_again_from_its_signatures_on(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, day(1), LAST)
+    store(found.store, {1: [log("a late log of another kind", timestamp=at(9, day(1)))]})
+    found.materialise(1, day(1), "raw_logs")
+    asked = settle(found)
+    assets = [{k.to_user_string() for k in r.asset_selection or []} for r in asked]
+    assert assets == [{*MADE_FROM_THE_WINDOW, "signatures", "clusters"}, set(MADE_FROM_THE_WINDOW)]
+    settled = found.tables()
+    found.run(1, day(1), LAST)
+    assert found.tables() == settled
+
+
+def test_a_day_that_was_read_while_open_makes_later_reports_stale_once_it_is_whole(world: Make) -> None:
+    """Also where nothing was logged after it was read: its content is the same, but now it counts as a day."""
+    found = world()
+    fill(found)
+    found.run(1, day(2), LAST)
+    assert stale_reports(found.database, 5, FIRST) == []
+    with found.database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE materializations SET hours = 13 WHERE asset = 'raw_logs' AND day = %s", (day(1),)
+        )
+    assert [r.team_day.day for r in stale_reports(found.database, 5, FIRST)] == [day(1), LAST]
+
+
+def test_what_a_report_stores_is_what_its_window_is_later_compared_with(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, day(1), LAST)
+    days = [TeamDay(1, day(b)) for b in (1, 0)]
+    five, four = (window_fingerprints(found.database, days, n) for n in (5, 0))
+    assert len({*five.values(), *four.values()}) == 3  # the first day has no window yet
+    assert {r.team_day for r in stale_reports(found.database, 0, FIRST)} == {TeamDay(1, LAST)}
+    assert stale_reports(found.database, 0, LAST + timedelta(days=1)) == []
+
+
+def test_a_team_that_a_run_is_at_work_on_is_left_to_it(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, LAST)
+    found.run(1, day(1))
+    runs.start(found.database, "another", "anomaly_reports", [TeamDay(1, LAST)])
+    answer = found.tick("stale_reports")
+    assert not answer.run_requests
+    assert "at work" in answer.skip_message
+    runs.fail_unfinished(found.database, "another", "it was killed")
+    assert [r.partition_key for r in found.tick("stale_reports").run_requests] == [str(TeamDay(1, LAST))]
+
+
+def test_days_that_are_no_partitions_any_more_and_unknown_teams_are_left_alone(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, LAST)
+    found.run(1, day(1))
+    later = world(first_day=LAST + timedelta(days=1))
+    assert not later.tick("stale_reports").run_requests
+    stranger = world()  # another instance, which knows no team
+    assert not stranger.tick("stale_reports").run_requests
+
+
+def test_an_open_day_says_until_when_it_was_read_and_a_first_one_that_it_is_learning(world: Make) -> None:
+    found = world()
+    now = datetime.now(UTC)
+    store(
+        found.store, {1: [log("open", timestamp=now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1))]}
+    )
+    found.run(1, now.date())
+    told = found.instance.get_latest_materialization_event(dg.AssetKey("anomaly_reports"))
+    assert told is not None
+    metadata = told.asset_materialization.metadata  # type: ignore[union-attr]
+    text = str(metadata["state"].value)
+    assert f"read until {now.hour:02}:00 UTC" in text
+    assert "Learning" in text
+    assert metadata["hours"].value == now.hour
+    assert metadata["new_pattern"].value == 0
+
+
+REPORTS = st.lists(
+    st.builds(
+        StaleReport,
+        st.builds(TeamDay, st.integers(1, 3), st.integers(0, 9).map(day)),
+        st.sampled_from(["a", "b"]),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=20,
+    unique_by=lambda r: r.team_day,
+)
+
+
+@given(REPORTS, st.integers(1, 8), st.randoms(use_true_random=False))
+def test_nothing_is_asked_twice_while_it_runs_nor_more_than_the_limit_at_a_time(stale, most, chance):
+    memory = Memory(0, {})
+    at_work: set[str] = set()
+    used: set[str] = set()
+    for _ in range(12):
+        groups, memory = plan(stale, Memory.read(memory.text()), at_work, most)
+        keys = {memory.asked[str(r.team_day)].run_key for g in groups for r in g}
+        assert len(keys) == len(groups)
+        assert not keys & used
+        asked = {r.team_day for g in groups for r in g}
+        assert not any(r.busy for g in groups for r in g)
+        before = {k for k, a in memory.asked.items() if a.run_key in at_work}
+        assert not {str(d) for d in asked} & before
+        assert len(asked) + len(before) <= max(most, len(before))
+        for group in groups:
+            assert {r.team_day.team_id for r in group} == {group[0].team_day.team_id}
+            first = group[0].team_day.day
+            assert [r.team_day.day for r in group] == [first + timedelta(days=i) for i in range(len(group))]
+        used |= keys
+        at_work = {k for k in at_work | keys if chance.random() < 0.5}
+    assert max((a.attempt for a in memory.asked.values()), default=0) <= MOST_ATTEMPTS
+
+
+def test_what_fails_is_asked_again_some_times_and_anew_once_its_window_changes():
+    report = StaleReport(TeamDay(1, LAST), "a", whole_day=False)
+    memory, attempts = Memory(0, {}), []
+    for _ in range(6):
+        groups, memory = plan([report], memory, set(), 10)
+        attempts.append(len(groups))
+    assert attempts == [1] * MOST_ATTEMPTS + [0] * (6 - MOST_ATTEMPTS)
+    # A team at work meanwhile is no reason to forget what failed.
+    groups, memory = plan([replace(report, busy=True)], memory, set(), 10)
+    assert groups == []
+    assert plan([report], memory, set(), 10)[0] == []
+    assert len(plan([replace(report, fingerprint="b")], memory, set(), 10)[0]) == 1
+    done = plan([], memory, set(), 10)[1]
+    assert done.asked == {}
+    assert len(plan([report], done, set(), 10)[0]) == 1
+
+
+@pytest.mark.parametrize("cursor", [None, ""])
+def test_the_memory_begins_empty(cursor):
+    assert Memory.read(cursor) == Memory(0, {})
