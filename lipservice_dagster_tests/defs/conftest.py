@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -48,9 +49,15 @@ class World:
     def tick(self, sensor: str, cursor: str | None = None) -> Any:
         """What a sensor of the graph answers now; nothing that it asks for is run."""
         graph = self.graph.definitions.get_repository_def()
-        context = dg.build_sensor_context(
-            self.instance, cursor=cursor, repository_def=graph, resources={"database": self.database}
-        )
+        # Dagster looks teams up only where it is told of an instance on disk; the answers are those of our own.
+        with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as on_disk:
+            context = dg.build_sensor_context(
+                self.instance,
+                instance_ref=on_disk.get_ref(),
+                cursor=cursor,
+                repository_def=graph,
+                resources={"database": self.database},
+            )
         return graph.get_sensor_def(sensor).evaluate_tick(context)
 
     def ask(self, request: dg.RunRequest) -> None:
