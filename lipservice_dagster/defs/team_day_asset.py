@@ -91,6 +91,7 @@ def column_schema(table: str) -> dg.TableSchema:
             dg.TableColumn(
                 c.name,
                 str(c.type).split(" COLLATE")[0].lower(),
+                description=c.doc,
                 constraints=dg.TableColumnConstraints(nullable=bool(c.nullable), unique=False),
             )
             for c in definition.columns
