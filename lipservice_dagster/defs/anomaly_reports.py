@@ -169,16 +169,7 @@ def _shown(at: TeamDay, report: Mapping[str, int | bool], series: Series, anomal
     ranked = grave.sort_values(["rank", "p_value", "service", "environment", "start_hour"], ignore_index=True)
     found = Counter(zip(ranked["kind"], ranked["severity"], strict=True))
     counts = pd.DataFrame([(kind, *(found[kind, s] for s in _SEVERITIES)) for kind in KINDS], columns=_KIND_COLUMNS)
-    metadata: dict[str, Any] = {
-        "dagster/partition_row_count": len(anomalies),
-        "state": dg.MetadataValue.md(state(report)),
-        "learning": bool(report["learning"]),
-        "window_days": int(report["window_days"]),
-        "hours": hours,
-        "anomalies": shown.table(ranked, ["severity", "kind", "explanation", "confidence"]),
-        "by_kind": shown.table(counts, _KIND_COLUMNS),
-    }
-    metadata |= {kind: sum(found[kind, s] for s in _SEVERITIES) for kind in KINDS}
+    metadata: dict[str, Any] = {"state": dg.MetadataValue.md(state(report))}
     if len(ranked):
         top = ranked.head(_PLOTS)
         pictures = [
@@ -186,7 +177,15 @@ def _shown(at: TeamDay, report: Mapping[str, int | bool], series: Series, anomal
             for row, band in zip(top.itertuples(), bands(series, top, day=at.day, hours=hours), strict=True)
         ]
         metadata["observed_and_expected"] = dg.MetadataValue.md("\n\n".join(pictures))
-    return metadata
+    metadata |= {
+        "by_kind": shown.table(counts, _KIND_COLUMNS),
+        "anomalies": shown.table(ranked, ["severity", "kind", "explanation", "confidence"]),
+        "dagster/partition_row_count": len(anomalies),
+        "learning": bool(report["learning"]),
+        "window_days": int(report["window_days"]),
+        "hours": hours,
+    }
+    return metadata | {kind: sum(found[kind, s] for s in _SEVERITIES) for kind in KINDS}
 
 
 def state(report: Mapping[str, int | bool]) -> str:
@@ -210,5 +209,5 @@ def _plural(days: int) -> str:
 def _title(row: Any) -> str:
     place = f"{row.service or '(no service)'}{f' ({row.environment})' if row.environment else ''}"
     what = {"service": "all logs", "severity": f"{row.subject} logs"}.get(row.scope, f"“{row.template}”")
-    title = f"{row.severity} {row.kind.replace('_', ' ')}: {place}, {what}, logs per hour"
+    title = f"{row.severity} {row.kind.replace('_', ' ')}: {place}, {what}"
     return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"

@@ -11,7 +11,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from lipservice_dagster.core.anomalies_band import Band
+from lipservice_dagster.core.anomalies_band import COVERAGE, Band
 
 _LONGEST_CELL = 400
 _MARKS = re.compile(r"[!-/:-@\[-`{-~]")  # ASCII punctuation: a backslash before it makes it plain in CommonMark
@@ -56,13 +56,13 @@ def _cell(value: object) -> str | int | float | bool | None:
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 720, 220, 56, 28
 _STEP = (_WIDTH - _LEFT - 8) / 24
-_BAR, _OUTSTANDING, _BAND, _LINE = "#4f6df5", "#d9432f", "#f3d9a4", "#8a5a00"
+_BAR, _OUTSTANDING, _BAND, _EDGE, _LINE = "#4f6df5", "#d9432f", "#f3d9a4", "#d8a849", "#8a5a00"
 
 
 def hourly(values: np.ndarray, title: str, unit: str = "logs") -> dg.MarkdownMetadataValue:
     """24 values as bars over the UTC hours of the day."""
-    most = max(float(values.max()), 1.0) if len(values) else 1.0
-    return dg.MetadataValue.md(_picture([*_frame(most, title), *_bars(values, most, unit)], title))
+    most, lines = _scale(float(values.max()) if len(values) else 0.0)
+    return dg.MetadataValue.md(_picture([*_frame(most, lines, title), *_bars(values, most), _unit(unit)], title))
 
 
 def against_expected(band: Band, evidence: Sequence[int], title: str) -> str:
@@ -70,14 +70,16 @@ def against_expected(band: Band, evidence: Sequence[int], title: str) -> str:
 
     The band is cut off where it would make the counts too small to see.
     """
-    peak = max(np.nanmax(band.observed, initial=0.0), band.expected.max(), 1.0)
-    most = 1.05 * max(peak, min(band.high.max(), 2 * peak))
+    peak = max(np.nanmax(band.observed, initial=0.0), band.expected.max())
+    most, lines = _scale(max(peak, min(band.high.max(), 2 * peak)))
     red = frozenset(evidence)
     parts = [
-        *_frame(most, title, legend=True),
+        *_frame(most, lines, title, red),
         _steps(band.low, band.high, most, f'fill="{_BAND}" fill-opacity="0.8"'),
-        *_bars(band.observed, most, "logs", red, band),
+        *_bars(band.observed, most, red),
+        *(_steps(edge, None, most, f'fill="none" stroke="{_EDGE}"') for edge in (band.low, band.high)),
         _steps(band.expected, None, most, f'fill="none" stroke="{_LINE}" stroke-width="2"'),
+        *_legend(),
     ]
     known = int((~np.isnan(band.observed)).sum())
     if known < 24:
@@ -86,47 +88,60 @@ def against_expected(band: Band, evidence: Sequence[int], title: str) -> str:
     return _picture(parts, title)
 
 
+def _scale(greatest: float) -> tuple[float, list[float]]:
+    """(the top of the axis, its lines): round figures, at most five steps."""
+    step = 10.0 ** np.floor(np.log10(max(greatest, 1.0)))
+    step *= next(s for s in (0.2, 0.5, 1.0, 2.0) if greatest <= 5 * s * step)
+    lines = np.arange(max(int(np.ceil(greatest / step)), 1) + 1) * step
+    return float(lines[-1]), lines.tolist()
+
+
 def _y(value: float, most: float) -> float:
     return _TOP + _HEIGHT * (1 - min(value / most, 1.0))
 
 
-def _frame(most: float, title: str, *, legend: bool = False) -> list[str]:
-    """Background, title, lines at none, half and most, every third hour."""
+def _frame(most: float, lines: Sequence[float], title: str, red: Collection[int] = ()) -> list[str]:
+    """Background, title, lines with their figures, every third hour; the hours in ``red`` lie on red ground."""
     parts = [
         f'<rect width="100%" height="100%" fill="#fff"/><text x="{_LEFT}" y="16" font-size="13">{escape(title)}</text>'
     ]
-    for share in (0.0, 0.5, 1.0):
-        y = _y(most * share, most)
+    for hour in sorted(red):
+        x = _LEFT + hour * _STEP
+        parts.append(f'<rect x="{x:.1f}" y="{_TOP}" width="{_STEP + 0.1:.1f}" height="{_HEIGHT}" fill="#fbe3df"/>')
+    for value in lines:
+        y = _y(value, most)
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(most * share)}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>')
     for hour in range(0, 24, 3):
         x = _LEFT + (hour + 0.5) * _STEP
         parts.append(f'<text x="{x:.1f}" y="{_TOP + _HEIGHT + 16}" text-anchor="middle">{hour:02}</text>')
-    if legend:
-        told = ((_BAR, "observed"), (_OUTSTANDING, "anomalous"), (_LINE, "expected"), (_BAND, "usual range"))
-        for i, (colour, text) in enumerate(told):
-            x = _LEFT + i * 110
-            y = _TOP + _HEIGHT + 26
-            parts.append(f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}"/>')
-            parts.append(f'<text x="{x + 15}" y="{y + 9}">{text}</text>')
     return parts
 
 
-def _bars(values: np.ndarray, most: float, unit: str, red: Collection[int] = (), band: Band | None = None) -> list[str]:
-    parts = []
+def _unit(unit: str) -> str:
+    return f'<text x="{_WIDTH - 8}" y="{_TOP + _HEIGHT + 35}" text-anchor="end">{unit} per hour (UTC)</text>'
+
+
+def _legend() -> list[str]:
+    told = ((_BAR, "observed"), (_OUTSTANDING, "anomalous"), (_LINE, "expected"), (_BAND, f"{COVERAGE:.0%} of hours"))
+    y = _TOP + _HEIGHT + 26
+    parts = [_unit("logs")]
+    for i, (colour, text) in enumerate(told):
+        x = _LEFT + i * 110
+        parts.append(f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 15}" y="{y + 9}">{text}</text>')
+    return parts
+
+
+def _bars(values: np.ndarray, most: float, red: Collection[int] = ()) -> list[str]:
+    """One shape for all bars of a colour: pictures are stored with every materialisation, so they are kept small."""
+    drawn: dict[str, list[str]] = {}
     for hour, value in enumerate(values):
-        if np.isnan(value):
-            continue
-        y = _y(float(value), most)
-        usual = ""
-        if band is not None:
-            usual = f", expected {_short(band.expected[hour])} ({_short(band.low[hour])} to {_short(band.high[hour])})"
-        parts.append(
-            f'<rect x="{_LEFT + hour * _STEP + 1.5:.1f}" y="{y:.1f}" width="{_STEP - 3:.1f}"'
-            f' height="{_TOP + _HEIGHT - y:.1f}" fill="{_OUTSTANDING if hour in red else _BAR}">'
-            f"<title>{hour:02}:00 {value:,.0f} {unit}{usual}</title></rect>"
-        )
-    return parts
+        if value > 0:
+            y, wide = _y(float(value), most), _STEP - 3
+            bar = f"M{_LEFT + hour * _STEP + 1.5:.1f} {_TOP + _HEIGHT}V{y:.1f}h{wide:.1f}V{_TOP + _HEIGHT}z"
+            drawn.setdefault(_OUTSTANDING if hour in red else _BAR, []).append(bar)
+    return [f'<path fill="{colour}" d="{"".join(bars)}"/>' for colour, bars in drawn.items()]
 
 
 def _steps(low: np.ndarray, high: np.ndarray | None, most: float, style: str) -> str:
