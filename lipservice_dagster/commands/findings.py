@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lipservice_dagster.core.frames import HOURS
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage import materializations
@@ -67,14 +68,16 @@ def _print_anomalies(console: Console, database: Database, at: TeamDay) -> None:
     if report.empty:
         console.print("no anomaly report yet")
         return
+    hours = int(report["hours"].iloc[0])
+    read_until = "" if hours == HOURS else f"; the day is open and was read until {hours:02}:00 UTC"
     if report["learning"].iloc[0]:
-        console.print(f"anomalies: still learning ({report['window_days'].iloc[0]} days of history)")
+        console.print(f"anomalies: still learning ({report['window_days'].iloc[0]} days of history){read_until}")
         return
     rank = anomalies["severity"].map({"high": 0, "medium": 1, "low": 2})
     anomalies = anomalies.assign(rank=rank).sort_values(["rank", "p_value", "service", "start_hour"])
     console.print(
         f"[bold]{len(anomalies)}[/bold] anomalies against {report['window_days'].iloc[0]} days before,"
-        f" {report['high'].iloc[0]} of them high"
+        f" {report['high'].iloc[0]} of them high{read_until}"
     )
     for row in anomalies.head(_MOST_ANOMALIES).itertuples():
         colour = _COLOURS[row.severity]

@@ -43,7 +43,7 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
         ins={"raw_logs": window},
         # Another policy than its parents': Dagster then waits for the window's days before it starts a run.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1_000),
-        code_version="1",
+        code_version="2",
     )
     def anomaly_reports(
         context: dg.AssetExecutionContext,
