@@ -14,7 +14,8 @@ services (which share "failed", "connection", "started") most of the message mus
 
 **Chains.** With ``min_samples=2`` DBSCAN links whatever is near to anything, so a large day would grow one long chain
 (50,000 templates of one vocabulary became a single family). A family must therefore hang together: where the mean
-cosine of two members is below `COHESION`, it is cut again at a smaller eps (10% at a time; finer steps part near days more differently) until every part does.
+cosine of two members is below `COHESION`, it is cut again at a smaller eps (10% at a time; finer steps part near days
+more differently) until every part does.
 
 **Why these numbers.** The 508 templates that our miner finds in eight labelled Loghub systems, the system taken as
 service; families judged by their homogeneity against the source system, where a signature left single counts as a
@@ -38,17 +39,19 @@ service   eps       cohesion  families a sig.  homogeneity  largest  mixes of fo
 
 Words alone do not halve the list without mixing systems. From 0.25 to 0.35 the service gains little and would part
 families that two services do share (the same library's messages), so the lighter one is taken. Without cohesion the
-words hardly count once the service is hidden. Stop words at a half to a tenth of their weight and idf to
-the power of 0.7 or 1.5 moved homogeneity by less than 0.01 at the same number of families. A larger eps would make fewer families, and less steady ones: of families of several that two halves of the
-same logs have in common, the mean overlap of members is 0.92 here, 0.88 at an eps of 0.55.
+words hardly count once the service is hidden. Stop words at a half to a tenth of their weight and idf to the power of
+0.7 or 1.5 moved homogeneity by less than 0.01 at the same number of families. A larger eps would make fewer families,
+and less steady ones: of families of several that two halves of the same logs have in common, the mean overlap of
+members is 0.92 here, 0.88 at an eps of 0.55.
 
 **Names.** A family's name is the least of the hashes of its members' service and words. Members that come and go leave
 it alone unless the member with the least hash is among them, so two days' families have the same name as often as their
 members overlap (Broder's min-wise hashing: the chance is their Jaccard index), whatever the rest of the day looks like;
 of a family that falls in two, one part keeps the name. Weights by logs did no better. From one demo day to the next 94%
 of families of several and 98% of single ones keep their name (97% and 99% keep their members); a hash of the words that
-a family shares kept 93% and 98% there, but 51% instead of 73% between random halves of the eight systems' logs. A name read
-from the day before would follow members further, but then a day's table would depend on which days were made before it.
+a family shares kept 93% and 98% there, but 51% instead of 73% between random halves of the eight systems' logs. A name
+read from the day before would follow members further, but then a day's table would depend on which days were made
+before it.
 """
 
 from __future__ import annotations
