@@ -231,3 +231,14 @@ def test_a_chain_is_cut_into_families_that_hang_together():
     family = family_of(clusters)
     for first, second in zip(rows[:60:2], rows[1:60:2], strict=True):
         assert family[signature("a", first[1])] == family[signature("a", second[1])]
+
+
+def test_noise_stays_single_beside_a_family_and_is_never_one_lump():
+    """Templates of their own words and of some that all of them use; the family among them is found all the same."""
+    rng = np.random.default_rng(8)
+    own = ["".join(rng.choice(list("bcdfghklmnprstvz"), 6)) for _ in range(900)]
+    noise = [("a", " ".join([*own[3 * i : 3 * i + 3], *rng.choice(VOCABULARY, 3)]), 1) for i in range(300)]
+    clusters = cluster(frame([*noise, *TEMPLATES[:3]]))
+    assert clusters.iloc[0]["label"] == "payment gateway timed out"
+    sizes = [len(group) for group in clusters["signatures"]]
+    assert sorted(sizes)[-2:] == [1, 3]
