@@ -72,7 +72,11 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
 
 
 def disagreements(wanted: list[TeamDay], rows: pd.DataFrame, counts: pd.DataFrame) -> Mapping[TeamDay, str]:
-    """The team-days whose groups do not add up to the independent count, each with the figures."""
+    """The team-days whose groups do not add up to the independent count, each with the figures.
+
+    Nor may they weigh less than they hold: no log stands for less than itself.
+    """
+    light = rows[rows["weighted_logs"] < rows["logs"]].groupby(["team_id", "day"])[["logs", "weighted_logs"]].sum()
     grouped = rows.groupby(["team_id", "day"])[["logs", "bytes"]].sum()
     counted = counts.set_index(["team_id", "day"])[["logs", "bytes"]]
     problems = {}
@@ -84,6 +88,12 @@ def disagreements(wanted: list[TeamDay], rows: pd.DataFrame, counts: pd.DataFram
             problems[at] = (
                 f"the groups hold {found[0]:,} logs and {found[1]:,} bytes, the log store counts {expected[0]:,} logs"
                 f" and {expected[1]:,} bytes; the partition keeps its old content: materialise it again"
+            )
+        elif key in light.index:
+            problems[at] = (
+                f"{int(light.loc[key, 'logs']):,} logs weigh {light.loc[key, 'weighted_logs']:,.1f}, less than"
+                " themselves: files of the log store lack what this version works out when logs are written; the"
+                " partition keeps its old content: ingest these logs again"
             )
     return problems
 

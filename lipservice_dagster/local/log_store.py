@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +33,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from lipservice_dagster.core.frames import SEVERITIES
+from lipservice_sampler.records import MICRO, RATE_KEYS, micro_weight, severity
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -64,10 +68,12 @@ STORED_SCHEMA = pa.schema(
     [
         *LOGS_SCHEMA,
         _required("environment", pa.binary()),
+        _required("severity", pa.int8()),  # its place in `frames.SEVERITIES`
+        _required("weight", pa.int64()),  # logs it stands for, in millionths
         _required("bytes", pa.int64()),  # octets of body, and of keys and values of both maps
     ]
 )
-"""The columns of a logs file: what every question asks of the maps is worked out once, when logs are written."""
+"""The columns of a logs file: what every question asks of a record is worked out once, when logs are written."""
 
 VOLUMES_SCHEMA = pa.schema(
     [
@@ -398,7 +404,30 @@ def stored(table: pa.Table) -> pa.Table:
         + _map_octets(table["attributes"])
     )
     environment = pc.coalesce(*found, pa.scalar(b""))
-    return pa.table([*table.columns, environment, pa.array(octets)], names=STORED_SCHEMA.names).cast(STORED_SCHEMA)
+    texts, numbers = (table[name].to_pylist() for name in ("severity_text", "severity_number"))
+    severity = list(map(_place_of_severity, texts, numbers))
+    worked_out = [environment, pa.array(severity, pa.int8()), _weights(table["attributes"]), pa.array(octets)]
+    return pa.table([*table.columns, *worked_out], names=STORED_SCHEMA.names).cast(STORED_SCHEMA)
+
+
+@lru_cache(maxsize=4096)
+def _place_of_severity(text: str, number: int) -> int:
+    return SEVERITIES.index(severity(text, number))
+
+
+def _weights(attributes: pa.ChunkedArray) -> pa.Array:
+    """`records.micro_weight` of each log."""
+    stamps = [pc.map_lookup(attributes, pa.scalar(key.encode()), "first") for key in RATE_KEYS]
+    if all(column.null_count == len(column) for column in stamps):
+        return pa.repeat(pa.scalar(MICRO, pa.int64()), len(attributes))
+    values = zip(*(pc.fill_null(column, b"").to_pylist() for column in stamps), strict=True)
+    return pa.array([_weight(*stamp) for stamp in values], pa.int64())
+
+
+@lru_cache(maxsize=4096)
+def _weight(*stamp: bytes) -> int:
+    own, threshold, vector = (text.decode("utf-8", "replace") for text in stamp)
+    return micro_weight(own, threshold, vector)
 
 
 def volumes(table: pa.Table) -> pa.Table:

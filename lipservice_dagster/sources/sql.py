@@ -15,26 +15,14 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from lipservice_dagster.core.frames import REST_ID, REST_MESSAGE, SEVERITIES
 from lipservice_dagster.partitions import Bounds, TeamDay, is_product
-from lipservice_sampler.clickhouse import fold_sql, mask_sql, repair_sql
+from lipservice_sampler.clickhouse import fold_sql, mask_sql, repair_sql, string_literal
+from lipservice_sampler.decision import SEVERITY_NAMES
+from lipservice_sampler.records import LEAST_RATE, MICRO, NUMBER, RATE_KEYS, THRESHOLD
 from lipservice_sampler.text import MAX_CHARS
 
 EXAMPLE_CHARACTERS = 500
 NAME_CHARACTERS = 200
 """Services and environments are keys of tables, and PostgreSQL's index rows end at 2.7 kB."""
-MICRO = 1_000_000
-LEAST_RATE = 1e-6
-"""A log that claims a smaller probability is taken to be kept with this one: no sampler goes as low."""
-
-# PostHog's six, the names other emitters use for them, and the first OTLP number of each.
-_SEVERITY_WORDS = {
-    "trace": ("trace",),
-    "debug": ("debug", "fine", "verbose"),
-    "info": ("info", "information", "informational", "notice"),
-    "warn": ("warn", "warning"),
-    "error": ("error", "err", "severe"),
-    "fatal": ("fatal", "critical", "crit", "alert", "emerg", "emergency", "panic"),
-}
-
 ENVIRONMENT = (
     "multiIf(mapContains(resource_attributes, 'deployment.environment.name'),"
     " resource_attributes['deployment.environment.name'],"
@@ -51,37 +39,33 @@ BYTES = "length(body)" + "".join(
 
 
 def severity_sql() -> str:
-    """The place in `SEVERITIES` of a log's severity: by its text, else by its OTLP number, else ``info``."""
-    known = {word: SEVERITIES.index(severity) for severity, words in _SEVERITY_WORDS.items() for word in words}
-    words, places = ", ".join(f"'{w}'" for w in known), ", ".join(map(str, known.values()))
+    """The place in `SEVERITIES` of `records.severity`."""
+    words = ", ".join(f"'{word}'" for word in SEVERITY_NAMES)
+    places = ", ".join(str(SEVERITIES.index(name)) for name in SEVERITY_NAMES.values())
     by_number = f"if(severity_number BETWEEN 1 AND 24, intDiv(severity_number - 1, 4), {SEVERITIES.index('info')})"
-    by_text = f"transform(lower(severity_text), [{words}], [{places}], {len(SEVERITIES)})"
+    by_text = f"transform(lower(trimBoth(severity_text)), [{words}], [{places}], {len(SEVERITIES)})"
     return f"if(({by_text} AS by_text) < {len(SEVERITIES)}, by_text, {by_number})"
 
 
 def micro_weight_sql() -> str:
-    """How many logs a kept one stands for, in millionths: 10⁶ / p, with p as the sampler stamped it.
+    """`records.micro_weight` of the column ``attributes``."""
 
-    ``lipservice.sample_rate`` is p; OTel's ``sampling.threshold`` t means p = 1 − t/2⁵⁶ (t padded right to 14 hex
-    digits); Vector's ``sample_rate`` is p up to 1 and "one in N" above. Values that cannot be read weigh 1. Values may
-    stand in the quotes of their JSON encoding.
-    """
+    def value(key: str) -> str:
+        return f"trim(BOTH '\"' FROM attributes['{key}'])"
 
     def number(key: str) -> str:
-        return f"toFloat64OrZero(trim(BOTH '\"' FROM attributes['{key}']))"
+        return f"if(match({value(key)}, {string_literal(f'^{NUMBER}$')}), toFloat64OrZero({value(key)}), 0)"
 
-    threshold = "trim(BOTH '\"' FROM attributes['sampling.threshold'])"
+    own, threshold, vector = RATE_KEYS
     # rightPad to 16 digits and 2⁶⁴ is the same fraction as 14 digits and 2⁵⁶, and fills whole bytes.
-    fraction = f"reinterpretAsUInt64(reverse(unhex(rightPad({threshold}, 16, '0')))) / pow(2, 64)"
-    own, vector = number("lipservice.sample_rate"), number("sample_rate")
+    fraction = f"reinterpretAsUInt64(reverse(unhex(rightPad({value(threshold)}, 16, '0')))) / pow(2, 64)"
     weight = (
-        f"multiIf({own} > 0 AND {own} <= 1, 1 / greatest({own}, {LEAST_RATE}),"
-        f" match({threshold}, '^[0-9a-fA-F]{{1,14}}$'), 1 / greatest(1 - {fraction}, {LEAST_RATE}),"
-        f" {vector} > 1, least({vector}, 1 / {LEAST_RATE}), {vector} > 0, 1 / greatest({vector}, {LEAST_RATE}), 1)"
+        f"multiIf(({number(own)} AS own_rate) > 0 AND own_rate <= 1, 1 / greatest(own_rate, {LEAST_RATE}),"
+        f" match({value(threshold)}, {string_literal(f'^{THRESHOLD}$')}), 1 / greatest(1 - {fraction}, {LEAST_RATE}),"
+        f" ({number(vector)} AS vector_rate) > 1, least(vector_rate, 1 / {LEAST_RATE}),"
+        f" vector_rate > 0, 1 / greatest(vector_rate, {LEAST_RATE}), 1)"
     )
-    stamped = " OR ".join(
-        f"mapContains(attributes, '{key}')" for key in ("lipservice.sample_rate", "sampling.threshold", "sample_rate")
-    )
+    stamped = " OR ".join(f"mapContains(attributes, '{key}')" for key in RATE_KEYS)
     # Branches run on the rows that reach them only: logs without attributes, and without these, cost next to nothing.
     return f"multiIf(empty(attributes), {MICRO}, NOT ({stamped}), {MICRO}, toUInt64(round({MICRO} * {weight})))"
 
@@ -116,10 +100,14 @@ def where(team_days: Sequence[TeamDay], bounds: Bounds) -> str:
 
 
 def records(table: str) -> str:
-    """A relation over a table with PostHog's columns: its columns that are asked for, and what is read off the maps."""
+    """A relation over a table with PostHog's columns: those that are asked for, and what is read off the others.
+
+    ``severity`` is a place in `SEVERITIES`, ``weight`` in millionths of a log.
+    """
     return (
-        "(SELECT team_id, time_bucket, timestamp, observed_timestamp, body, severity_text, severity_number,"
-        f" service_name, attributes, {ENVIRONMENT} AS environment, {BYTES} AS bytes FROM {table})"
+        "(SELECT team_id, time_bucket, timestamp, observed_timestamp, body, service_name,"
+        f" {ENVIRONMENT} AS environment, {severity_sql()} AS severity, {micro_weight_sql()} AS weight,"
+        f" {BYTES} AS bytes FROM {table})"
     )
 
 
@@ -136,7 +124,7 @@ _SEVERITY_BITS, _DAY_BITS = 3, 29
 _HOUR = "intDiv(toUnixTimestamp64Micro(timestamp), 3600000000)"
 _PACKED = (
     f"bitOr(bitShiftLeft(toUInt64(team_id), {_SEVERITY_BITS + _DAY_BITS}),"
-    f" bitOr(bitShiftLeft(toUInt64(intDiv(({_HOUR} AS hour_), 24)), {_SEVERITY_BITS}), toUInt64({{severity}})))"
+    f" bitOr(bitShiftLeft(toUInt64(intDiv(({_HOUR} AS hour_), 24)), {_SEVERITY_BITS}), toUInt64(severity)))"
 )
 _TEAM_DAY = f"bitShiftRight(packed, {_SEVERITY_BITS})"
 
@@ -151,15 +139,15 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
     """
     names = ", ".join(f"'{s}'" for s in SEVERITIES)
     # Of a very long body only its beginning is masked, and it is cut before it becomes a key.
-    key = f"if(length(body) <= {4 * MAX_CHARS}, body, {repair_sql('body')})"
+    key = f"(if(length(body) <= {4 * MAX_CHARS}, body, {repair_sql('body')}) AS beginning)"
     folded = f"""
-        SELECT {_PACKED.format(severity=severity_sql())} AS packed, service_name AS service_,
+        SELECT {_PACKED} AS packed, service_name AS service_,
             environment AS environment_, {fold_sql(key)} AS folded,
             count() AS logs_, sum(bytes) AS bytes_,
-            sumResample(0, 24, 1)({micro_weight_sql()} AS micro, toUInt8(hour_ % 24)) AS hours_,
-            sum(toUInt64(round(bytes * (micro / {MICRO})))) AS weighted_bytes_,
+            sumResample(0, 24, 1)(weight, toUInt8(hour_ % 24)) AS hours_,
+            sum(toUInt64(round(bytes * (weight / {MICRO})))) AS weighted_bytes_,
             min(timestamp) AS first_, max(timestamp) AS last_,
-            min(substring(body, 1, {4 * EXAMPLE_CHARACTERS})) AS example_
+            min(beginning) AS example_
         FROM {relation} WHERE {where(team_days, bounds)}
         GROUP BY packed, service_, environment_, folded"""
     masked = f"""

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lipservice_dagster.core import frames
+from lipservice_dagster.defs.raw_logs import disagreements
 from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources.base import LogSourceError
 from lipservice_dagster.sources.clickhouse import connect, embedded
@@ -70,6 +71,17 @@ def test_the_independent_count_does_not_trust_what_was_worked_out_at_writing(tmp
     source = embedded(tmp_path)
     assert source.counts([TEAM_DAY], LATER)["bytes"].tolist() == [13]
     assert source.groups([TEAM_DAY], LATER)["bytes"].tolist() == [0]
+
+
+def test_files_without_weights_are_noticed(tmp_path: Path) -> None:
+    """They were written before weights were; read as they are, their logs would count for nothing."""
+    store(tmp_path, {7: [log("hello")] * 3})
+    (path,) = tmp_path.glob("logs/team_id=7/day=*/*.parquet")
+    source = embedded(tmp_path)
+    assert disagreements([TEAM_DAY], source.groups([TEAM_DAY], LATER), source.counts([TEAM_DAY], LATER)) == {}
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["weight", "severity"]), path)
+    problems = disagreements([TEAM_DAY], source.groups([TEAM_DAY], LATER), source.counts([TEAM_DAY], LATER))
+    assert "ingest these logs again" in problems[TEAM_DAY]
 
 
 @pytest.mark.parametrize(

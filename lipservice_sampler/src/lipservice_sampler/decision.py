@@ -27,8 +27,10 @@ ERROR_SEVERITIES = frozenset({"error", "fatal"})
 SEVERITY_NAMES: Mapping[str, str] = {
     **{name: name for name in ("trace", "debug", "info", "warn", "error", "fatal")},
     "verbose": "trace",
+    "fine": "debug",
     "notice": "info",
     "information": "info",
+    "informational": "info",
     "warning": "warn",
     "err": "error",
     "severe": "error",
