@@ -25,6 +25,7 @@ from datetime import date
 
 import numpy as np
 
+from lipservice_dagster.core.anomalies_rhythm import Prediction, divide, predict, schemes
 from lipservice_dagster.core.frames import HOURS
 
 RUNS = (1, 2, 3, 4, 6, 12, 24)
@@ -35,12 +36,8 @@ PRIOR_DISPERSION = 0.05
 _DISPERSION_BOUNDS = (0.005, 0.5)
 _LEAST_DISPERSION = 0.002
 _BLOCK = 2048
-_SHRINK_DAYS = 0.5
-_OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
-_DECAY = 0.6
 _NO_START_BELOW = 7.0
 _OUTLIER, _OUTLIER_LOGS = 4.0, 20.0
-_COMPLEXITY = 1.02
 
 
 @dataclass(frozen=True)
@@ -60,14 +57,6 @@ class Expectation:
     days: np.ndarray
     has: np.ndarray
     log_weight: np.ndarray
-
-
-@dataclass(frozen=True)
-class _DayWeights:
-    """One way to weigh days: ``left_out`` (D, D) for predicting each window day, ``today`` (D,)."""
-
-    left_out: np.ndarray
-    today: np.ndarray
 
 
 def history(window: np.ndarray, parent: np.ndarray) -> np.ndarray:
@@ -118,11 +107,12 @@ def expect(
     size = np.zeros((n, len(RUNS)))
     information = np.zeros((n, len(RUNS)))
     if n_days and n:
-        schemes = _schemes(days, day)
+        ways = schemes(days, day)
         is_parent = parent == np.arange(n)
-        predicted_parent = np.zeros((n, 0, 0))
         parents = np.flatnonzero(is_parent)
-        predicted_parent = np.zeros((len(parents), n_days, HOURS))
+        # The rhythm of whole services, which their parts may follow.
+        shape_today = np.zeros((len(parents), HOURS))
+        shape_left_out = np.zeros((len(parents), n_days, HOURS))
         slot = np.zeros(n, dtype=np.int64)
         slot[parents] = np.arange(len(parents))
         for group in (parents, np.flatnonzero(~is_parent)):
@@ -131,11 +121,11 @@ def expect(
                 rows = group[at : at + _BLOCK]
                 y = _without_outliers(window[rows], has[rows])
                 service = slot[parent[rows]]
-                rhythm = (predicted_parent[service], mean[parent[rows]]) if own else None
-                block = _predict(y, has[rows], schemes, rhythm)
+                block = predict(y, has[rows], ways, (shape_today[service], shape_left_out[service]) if own else None)
                 mean[rows], mean_weight[rows] = block.today, block.weight
                 if not own:
-                    predicted_parent[slot[rows]] = block.left_out
+                    shape_today[slot[rows]] = block.shape_today
+                    shape_left_out[slot[rows]] = block.shape_left_out
                 raw[rows], size[rows], information[rows] = _moments(y, block, log_weight[rows])
     effective = has.sum(axis=1).astype(float)
     dispersion, df = _shrink(raw, size, information, effective, kind, log_weight)
@@ -150,35 +140,6 @@ def _log_weight(window: np.ndarray, window_weight: np.ndarray | None) -> np.ndar
     top = np.where(known, totals * np.nan_to_num(window_weight), 0.0).sum(axis=1)
     bottom = np.where(known, totals, 0.0).sum(axis=1)
     return np.maximum(np.divide(top, bottom, out=np.ones(len(window)), where=bottom > 0), 1.0)
-
-
-def _schemes(days: Sequence[date], day: date) -> list[_DayWeights]:
-    """The ways to weigh days; the first, all alike, is always there."""
-    ordinal = np.array([d.toordinal() for d in (*days, day)])
-    weekday = np.array([d.weekday() for d in (*days, day)])
-    weekend = weekday >= 5
-    n = len(days)
-    ones = np.ones((n + 1, n + 1))
-    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _OTHER_CLASS)
-    same_weekday = np.where(weekday[:, None] == weekday[None, :], 1.0, _OTHER_WEEKDAY * same_class)
-    gap = ordinal[:, None] - ordinal[None, :]
-    recent = np.where(gap > 0, _DECAY ** np.maximum(gap - 1, 0), 0.0)
-    kernels = [ones]
-    two_classes = (weekend[:n] == weekend[n]).sum() >= 2 and (weekend[:n] != weekend[n]).any()
-    if two_classes:
-        kernels.append(same_class)
-    if (weekday[:n] == day.weekday()).sum() >= 2:
-        kernels.append(same_weekday)
-    if n >= 3:
-        kernels.append(recent)
-    if two_classes and n >= 7:
-        kernels.append(recent * same_class)
-    schemes = []
-    for kernel in kernels:
-        left_out = kernel[:n, :n].copy()
-        np.fill_diagonal(left_out, 0.0)
-        schemes.append(_DayWeights(left_out, kernel[n, :n]))
-    return schemes
 
 
 def _without_outliers(window: np.ndarray, has: np.ndarray) -> np.ndarray:
@@ -200,102 +161,8 @@ def _without_outliers(window: np.ndarray, has: np.ndarray) -> np.ndarray:
     return np.where(over & rare[:, None, None], cap, y)
 
 
-@dataclass(frozen=True)
-class _Prediction:
-    today: np.ndarray  # (B, 24)
-    weight: np.ndarray  # (B,) Σw² of today's mean
-    left_out: np.ndarray  # (B, D, 24)
-    left_out_weight: np.ndarray  # (B, D) Σw² of each left-out mean
-    valid: np.ndarray  # (B, D)
-
-
-def _predict(
-    y: np.ndarray, has: np.ndarray, schemes: Sequence[_DayWeights], rhythm: tuple[np.ndarray, np.ndarray] | None
-) -> _Prediction:
-    """The candidate that predicts left-out days best, for each series of the block."""
-    mask = has.astype(float)
-    candidates = [_weighted(y, mask, scheme) for scheme in schemes]
-    plain = candidates[0]
-    candidates.append(_flat(plain))
-    simple = {0, len(candidates) - 1}
-    if rhythm is not None:
-        simple.add(len(candidates))
-        candidates.append(_at_the_level_of(y, mask, plain, *rhythm))
-    valid = np.logical_and.reduce([c.valid for c in candidates]) & has
-    # Where no day can be predicted by all (a day or two of history), the plain mean is taken.
-    count = valid.sum(axis=1)
-    root = np.sqrt(y)
-    best = np.zeros(len(y), dtype=np.int64)
-    least = np.full(len(y), np.inf)
-    for i, candidate in enumerate(candidates):
-        error = ((root - np.sqrt(candidate.left_out)) ** 2).sum(axis=2)
-        loss = np.where(valid, error, 0.0).sum(axis=1) * (1.0 if i in simple else _COMPLEXITY)
-        better = (count > 0) & (loss < least * (1 - 1e-9))
-        best[better], least[better] = i, loss[better]
-    fields = []
-    for name in ("today", "weight", "left_out", "left_out_weight", "valid"):
-        out = getattr(plain, name).copy()
-        for i, candidate in enumerate(candidates):
-            chosen = best == i
-            out[chosen] = getattr(candidate, name)[chosen]
-        fields.append(out)
-    today, weight, left_out, left_out_weight, own_valid = fields
-    return _Prediction(today, weight, left_out, left_out_weight, own_valid & has)
-
-
-def _weighted(y: np.ndarray, mask: np.ndarray, scheme: _DayWeights) -> _Prediction:
-    total = mask @ scheme.left_out.T
-    squares = mask @ (scheme.left_out**2).T
-    sums = np.matmul(scheme.left_out, y)
-    left_out = _shrink_hours(sums, total[:, :, None])
-    today_total = mask @ scheme.today
-    today = _shrink_hours(np.einsum("d,bdh->bh", scheme.today, y), today_total[:, None])
-    return _Prediction(
-        today,
-        _divide(mask @ scheme.today**2, today_total**2, 1.0),
-        left_out,
-        _divide(squares, total**2, 1.0),
-        total > 0,
-    )
-
-
-def _shrink_hours(sums: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Means by hour, drawn a little to the mean of all hours: half a day's worth of it."""
-    level = sums.mean(axis=-1, keepdims=True)
-    return _divide(sums + _SHRINK_DAYS * _divide(level, total, 0.0), total + _SHRINK_DAYS * (total > 0), 0.0)
-
-
-def _flat(plain: _Prediction) -> _Prediction:
-    return _Prediction(
-        np.repeat(plain.today.mean(axis=1, keepdims=True), HOURS, axis=1),
-        plain.weight,
-        np.repeat(plain.left_out.mean(axis=2, keepdims=True), HOURS, axis=2),
-        plain.left_out_weight,
-        plain.valid,
-    )
-
-
-def _at_the_level_of(
-    y: np.ndarray, mask: np.ndarray, plain: _Prediction, left_out: np.ndarray, today: np.ndarray
-) -> _Prediction:
-    """The service's rhythm, scaled by the series' share of its service's logs on the other days."""
-    own = y.sum(axis=2)
-    service = left_out.sum(axis=2) * mask
-    own_rest = own.sum(axis=1, keepdims=True) - own
-    service_rest = service.sum(axis=1, keepdims=True) - service
-    share = _divide(own_rest, service_rest, 0.0)
-    share_today = _divide(own.sum(axis=1), service.sum(axis=1), 0.0)
-    return _Prediction(
-        share_today[:, None] * today,
-        plain.weight,
-        share[:, :, None] * left_out,
-        plain.left_out_weight,
-        plain.valid & (service_rest > 0),
-    )
-
-
 def _moments(
-    y: np.ndarray, prediction: _Prediction, log_weight: np.ndarray
+    y: np.ndarray, prediction: Prediction, log_weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(φ as it comes, typical size of a run's sum, independent errors) for each length of `RUNS`, each (B, runs)."""
     valid = prediction.valid.astype(float)[:, :, None]
@@ -303,7 +170,7 @@ def _moments(
     error = _from_zero(np.cumsum((y - prediction.left_out) * valid, axis=2))
     expected = _from_zero(np.cumsum(prediction.left_out * valid, axis=2))
     hour_total = prediction.left_out.sum(axis=1)
-    spread = _divide(hour_total.sum(axis=1) ** 2, (hour_total**2).sum(axis=1), 1.0) / HOURS
+    spread = divide(hour_total.sum(axis=1) ** 2, (hour_total**2).sum(axis=1), 1.0) / HOURS
     n_valid = prediction.valid.sum(axis=1)
     raw, size, information = (np.zeros((len(y), len(RUNS))) for _ in range(3))
     for i, n in enumerate(RUNS):
@@ -311,8 +178,8 @@ def _moments(
         e = expected[:, :, n:] - expected[:, :, :-n]
         squares = (inflate * e**2).sum(axis=(1, 2))
         poisson = log_weight * (inflate * e).sum(axis=(1, 2))
-        raw[:, i] = _divide((r**2).sum(axis=(1, 2)) - poisson, squares, 0.0)
-        size[:, i] = _divide((e**2).sum(axis=(1, 2)), e.sum(axis=(1, 2)), 0.0)
+        raw[:, i] = divide((r**2).sum(axis=(1, 2)) - poisson, squares, 0.0)
+        size[:, i] = divide((e**2).sum(axis=(1, 2)), e.sum(axis=(1, 2)), 0.0)
         information[:, i] = np.maximum(n_valid - 1, 0) * np.clip(HOURS / n * spread, 1.0, 6.0)
     return raw, size, information
 
@@ -335,7 +202,7 @@ def _shrink(
     seen = np.nan_to_num(raw)
     # The share of a run's variance that tells of φ rather than of Poisson noise.
     extra = np.maximum(seen, prior) * size
-    share = _divide(extra, log_weight[:, None] + extra, 0.0)
+    share = divide(extra, log_weight[:, None] + extra, 0.0)
     own = information * share**2
     dispersion = np.maximum((PRIOR_DF * prior + own * seen) / (PRIOR_DF + own), _LEAST_DISPERSION)
     return dispersion, PRIOR_DF + own
@@ -345,8 +212,3 @@ def _from_zero(cumulated: np.ndarray) -> np.ndarray:
     out = np.zeros((*cumulated.shape[:2], cumulated.shape[2] + 1))
     out[:, :, 1:] = cumulated
     return out
-
-
-def _divide(a: np.ndarray, b: np.ndarray, otherwise: float) -> np.ndarray:
-    a, b = np.broadcast_arrays(a, b)
-    return np.divide(a, b, out=np.full(a.shape, otherwise, dtype=float), where=b > 0)

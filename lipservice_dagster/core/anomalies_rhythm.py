@@ -1,0 +1,230 @@
+"""How a count series goes through the day and the week, learnt from whole days.
+
+What belongs here: the prediction of a day from other days. How far a series strays from it, and what follows, stands
+in `anomalies_expectation` (a report's day) and `anomalies_points` (point by point).
+
+A day is predicted as its *level* (the day's total) times its *rhythm* (the share of each slot). Each of the two is a
+weighted mean over the other days, under several ways to weigh them:
+
+* levels: all days alike; days of the same class, Monday to Friday or weekend; the same weekday; the latest days most.
+* rhythms: all days alike; days of the same class; that of the whole service (for a part of it).
+
+and each rhythm at several sharpnesses: slot by slot, over neighbouring slots, low frequencies only, none. Every window
+day is predicted by the others alone, so each candidate's errors are errors of prediction; candidates are averaged with
+weights that fall with their squared error (of square roots: counts have even variance there), as in Bayesian model
+averaging. Classes of days are weighed rather than cut, which is the shrinkage towards the plain mean; the latest-days
+level predicts a day only by earlier ones, so it wins where the level moved and not because of its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+_OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
+_DECAY = 0.6
+_HARMONICS = 4
+_LEVEL_COST, _RHYTHM_COST = 1.0, 0.5
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class DayWeights:
+    """One way to weigh days: ``left_out`` (D, D) for predicting each window day, ``today`` (D,)."""
+
+    left_out: np.ndarray
+    today: np.ndarray
+
+
+@dataclass(frozen=True)
+class Schemes:
+    """The ways to weigh days for levels and for rhythms; the first of each, all alike, is always there."""
+
+    levels: list[DayWeights]
+    rhythms: list[DayWeights]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What B series should do today, and what each of D window days should have done by the others; n slots a day.
+
+    ``today`` (B, n) and ``left_out`` (B, D, n): expected counts. ``weight`` (B,) and ``left_out_weight`` (B, D): Σw² of
+    the observations a slot's mean was made from (1/D for D equal days, slot by slot). ``valid`` (B, D): window days
+    that could be predicted. ``shape_today`` (B, n) and ``shape_left_out`` (B, D, n): the rhythms, shares of a day.
+    """
+
+    today: np.ndarray
+    weight: np.ndarray
+    left_out: np.ndarray
+    left_out_weight: np.ndarray
+    valid: np.ndarray
+    shape_today: np.ndarray
+    shape_left_out: np.ndarray
+
+
+def schemes(days: Sequence[date], day: date) -> Schemes:
+    """The ways to weigh ``days`` for ``day``: those that the days at hand can tell apart."""
+    ordinal = np.array([d.toordinal() for d in (*days, day)])
+    weekday = np.array([d.weekday() for d in (*days, day)])
+    weekend = weekday >= 5
+    n = len(days)
+    ones = np.ones((n + 1, n + 1))
+    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _OTHER_CLASS)
+    same_weekday = np.where(weekday[:, None] == weekday[None, :], 1.0, _OTHER_WEEKDAY * same_class)
+    gap = ordinal[:, None] - ordinal[None, :]
+    recent = np.where(gap > 0, _DECAY ** np.maximum(gap - 1, 0), 0.0)
+    two_classes = bool((weekend[:n] == weekend[n]).sum() >= 2 and (weekend[:n] != weekend[n]).any())
+    levels, rhythms = [ones], [ones]
+    if two_classes:
+        levels.append(same_class)
+        rhythms.append(same_class)
+    if (weekday[:n] == weekday[n]).sum() >= 2:
+        levels.append(same_weekday)
+    if n >= 3:
+        levels.append(recent)
+    if two_classes and n >= 7:
+        levels.append(recent * same_class)
+    return Schemes([_without_itself(k, n) for k in levels], [_without_itself(k, n) for k in rhythms])
+
+
+def _without_itself(kernel: np.ndarray, n: int) -> DayWeights:
+    left_out = kernel[:n, :n].copy()
+    np.fill_diagonal(left_out, 0.0)
+    return DayWeights(left_out, kernel[n, :n])
+
+
+def predict(
+    y: np.ndarray,
+    has: np.ndarray,
+    ways: Schemes,
+    service: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Prediction:
+    """Each day's counts by the other days, and today's by all.
+
+    ``y`` (B, D, n): counts, 0 on days that say nothing (``has`` (B, D) false). ``service``: `shape_today` and
+    `shape_left_out` of each series' whole service.
+    """
+    n = y.shape[2]
+    mask = has.astype(float)
+    total = y.sum(axis=2)
+    level, level_left, level_weight, level_left_weight, valid = _levels(total, mask, ways.levels)
+    known = np.maximum(mask.sum(axis=1), 1.0)
+
+    shapes: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]] = []
+    for scheme in ways.rhythms:
+        sums = np.matmul(scheme.left_out, y)
+        today = np.einsum("d,bdh->bh", scheme.today, y)
+        squares = divide(mask @ (scheme.left_out**2).T, (mask @ scheme.left_out.T) ** 2, 1.0)
+        square = divide(mask @ scheme.today**2, (mask @ scheme.today) ** 2, 1.0)
+        for smooth, share in smoothings(n):
+            cost = _RHYTHM_COST * len(shapes)
+            shapes.append((_shares(smooth(today)), _shares(smooth(sums)), square * share, squares * share, cost))
+    flat = np.full((len(y), n), 1.0 / n)
+    shapes.append((flat, np.broadcast_to(flat[:, None], y.shape), 1 / known / n, np.repeat((1 / known / n)[:, None], y.shape[1], 1), 0.0))
+    if service is not None:
+        zero = np.zeros(len(y))
+        shapes.append((*service, zero, np.zeros(mask.shape), 0.0))
+
+    root = np.sqrt(y)
+    counted = valid & has
+    losses = []
+    root_level = np.sqrt(level_left)[:, :, None]
+    for _, left, *_rest in shapes:
+        error = np.einsum("bdh,bd->b", (root - root_level * np.sqrt(left)) ** 2, counted.astype(float))
+        losses.append(error)
+    points = counted.sum(axis=1) * n
+    shares = _averaging(np.stack(losses), points, np.array([s[4] for s in shapes]))
+    shape_today = sum(w[:, None] * s[0] for w, s in zip(shares, shapes, strict=True))
+    shape_left = sum(w[:, None, None] * s[1] for w, s in zip(shares, shapes, strict=True))
+    weight = sum(w * s[2] for w, s in zip(shares, shapes, strict=True)) + level_weight / n
+    left_weight = sum(w[:, None] * s[3] for w, s in zip(shares, shapes, strict=True)) + level_left_weight / n
+    return Prediction(
+        level[:, None] * shape_today,
+        np.minimum(weight, 1.0),
+        level_left[:, :, None] * shape_left,
+        np.minimum(left_weight, 1.0),
+        valid,
+        shape_today,
+        shape_left,
+    )
+
+
+def _levels(
+    total: np.ndarray, mask: np.ndarray, kernels: Sequence[DayWeights]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    todays, lefts, weights, left_weights, valids = [], [], [], [], []
+    for kernel in kernels:
+        s = mask @ kernel.left_out.T
+        t = mask @ kernel.today
+        lefts.append(divide(total @ kernel.left_out.T, s, 0.0))
+        todays.append(divide(total @ kernel.today, t, 0.0))
+        left_weights.append(divide(mask @ (kernel.left_out**2).T, s**2, 1.0))
+        weights.append(divide(mask @ kernel.today**2, t**2, 1.0))
+        valids.append(s > 0)
+    valid = np.logical_and.reduce(valids) & (mask > 0)
+    root = np.sqrt(total)
+    losses = np.stack([((root - np.sqrt(left)) ** 2 * valid).sum(axis=1) for left in lefts])
+    share = _averaging(losses, valid.sum(axis=1), _LEVEL_COST * np.arange(len(kernels)) ** 0.5)
+    return (
+        np.einsum("kb,kb->b", share, np.stack(todays)),
+        np.einsum("kb,kbd->bd", share, np.stack(lefts)),
+        np.einsum("kb,kb->b", share, np.stack(weights)),
+        np.einsum("kb,kbd->bd", share, np.stack(left_weights)),
+        valids[0] & (mask > 0),
+    )
+
+
+def _averaging(losses: np.ndarray, points: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """(K, B): weights of candidates by their summed squared errors over ``points`` (B,), and what each costs."""
+    least = losses.min(axis=0)
+    usual = divide(least, points.astype(float), 0.0) + _TINY
+    exponent = -(losses - least) / (2 * usual) - cost[:, None]
+    # Without a day to tell by, all are alike but for their cost.
+    e = np.exp(np.maximum(exponent - exponent.max(axis=0), -60.0))
+    weights: np.ndarray = e / e.sum(axis=0)
+    return weights
+
+
+def smoothings(n: int):
+    """Ways to smooth n slots around the day, each with the share of a slot's variance that it leaves."""
+    ways = [(lambda x: x, 1.0)]
+    if n < 8:
+        return ways
+    narrow = max(1, round(n / 48))
+    ways.append((lambda x, w=narrow: _binomial(x, w), _binomial_share(narrow)))
+    ways.append((_low_frequencies, min((2 * _HARMONICS + 1) / n, 1.0)))
+    return ways
+
+
+def _binomial(x: np.ndarray, w: int) -> np.ndarray:
+    k = np.arange(-w, w + 1)
+    weights = 1 - np.abs(k) / (w + 1)
+    weights /= weights.sum()
+    return sum(weight * np.roll(x, shift, axis=-1) for weight, shift in zip(weights, k.tolist(), strict=True))
+
+
+def _binomial_share(w: int) -> float:
+    k = np.arange(-w, w + 1)
+    weights = 1 - np.abs(k) / (w + 1)
+    return float((weights**2).sum() / weights.sum() ** 2)
+
+
+def _low_frequencies(x: np.ndarray) -> np.ndarray:
+    f = np.fft.rfft(x, axis=-1)
+    f[..., _HARMONICS + 1 :] = 0
+    smooth = np.fft.irfft(f, n=x.shape[-1], axis=-1)
+    least = 0.02 * x.mean(axis=-1, keepdims=True)
+    return np.maximum(smooth, least)
+
+
+def _shares(x: np.ndarray) -> np.ndarray:
+    n = x.shape[-1]
+    return divide(x, x.sum(axis=-1, keepdims=True), 1.0 / n)
+
+
+def divide(a: np.ndarray, b: np.ndarray, otherwise: float) -> np.ndarray:
+    a, b = np.broadcast_arrays(a, b)
+    return np.divide(a, b, out=np.full(a.shape, otherwise, dtype=float), where=b > 0)
