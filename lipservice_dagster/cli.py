@@ -274,6 +274,47 @@ def config() -> None:
 
 
 @cli.command()
+@click.argument(
+    "counts", metavar="COUNTS.csv", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False)
+)
+@click.option(
+    "--false-alarms",
+    default=0.05,
+    show_default=True,
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="PER_DAY",
+    help="How many alarms a day there may be while nothing is out of the ordinary; 0.05 is one in twenty days.",
+)
+@click.option("--all", "everything", is_flag=True, help="Print every point, those that are not flagged too.")
+def anomalies(counts: Path, false_alarms: float, everything: bool) -> None:
+    """Print the points of a count series that are out of the ordinary.
+
+    COUNTS.csv (or -, standard input) has columns timestamp and value: a point every few minutes, hour or day, in rising
+    order. Times are ISO 8601, UTC where they name no zone. Values are counts, or anything else that is not negative;
+    gaps and empty values are points that are not known. Each point is judged by the points before it alone: by hour of
+    the day and weekday where the series has such rhythms, by where it stood last, and by how far it usually strays.
+    Neighbouring points add up, so that a moderate shift that stays is found as well, and learnt after a day or two. The
+    first day (and at least 14 points) is only learnt from.
+
+    
+    Written to standard output, as CSV:
+      timestamp,value  as they are in the file
+      expected         what the point should have been
+      p_value          how likely an ordinary point would begin an alarm this strong
+      score            minus the logarithm (base 10) of how many alarms at least this strong an ordinary day has:
+                       0 once a day, 1 once in 10 days, 2 once in 100. Flagged is what reaches --false-alarms
+    What was read, which gaps there are and how much was flagged goes to standard error.
+
+    
+    lipservice anomalies logins.csv
+    lipservice anomalies --false-alarms 0.5 --all logins.csv > judged.csv
+    """
+    from lipservice_dagster.commands import anomalies as command
+
+    command.run(counts, false_alarms, everything)
+
+
+@cli.command()
 def templates() -> None:
     """Read messages from standard input, one a line; write SIGNATURE<TAB>TEMPLATE for each, in order."""
     from lipservice_dagster.templates_command import run as command

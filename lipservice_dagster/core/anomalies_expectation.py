@@ -180,7 +180,7 @@ def _moments(
         poisson = log_weight * (inflate * e).sum(axis=(1, 2))
         raw[:, i] = divide((r**2).sum(axis=(1, 2)) - poisson, squares, 0.0)
         size[:, i] = divide((e**2).sum(axis=(1, 2)), e.sum(axis=(1, 2)), 0.0)
-        information[:, i] = np.maximum(n_valid - 1, 0) * np.clip(HOURS / n * spread, 1.0, 6.0)
+        information[:, i] = np.maximum(n_valid - 1, 0) * np.clip(HOURS / n * spread, 1.0, 12.0)
     return raw, size, information
 
 

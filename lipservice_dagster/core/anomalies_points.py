@@ -1,4 +1,21 @@
-"""Which points of count series are out of the ordinary, each judged by the points before it."""
+"""Which points of a count series are out of the ordinary, each judged by the points before it.
+
+What belongs here: judging point by point. A report judges a whole day of many series at once
+(`lipservice_dagster.core.anomalies`); both learn the rhythm of days in `anomalies_rhythm` and read tails in
+`anomalies_statistics`.
+
+**Expectation.** Every day is learnt anew from the four weeks before it: level and rhythm of the day as in a report,
+times a factor for where the series stands right now (`anomalies_levels`). Every window day is predicted by the others,
+so errors are errors of prediction and a short history is told by wide tails.
+
+**Evidence adds up.** Each point is judged as the last of runs of one point to a day; the sum of a run against what was
+expected before it began. A run must deviate in its later half and its last quarter too: what is over is over. In runs
+and in what is learnt, counts are cut to what the last day makes believable, so an incident does not become the normal,
+nor one point a long run; a level that stays for more than half a day becomes believable.
+
+**Stated rate.** Tails of each run length and side, and in the end those of the whole score, are set against the series'
+own daily maxima (`anomalies_calibration`).
+"""
 
 from __future__ import annotations
 
@@ -7,277 +24,259 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-from scipy import special
-from scipy.signal import lfilter
 
+from lipservice_dagster.core import anomalies_statistics as statistics
+from lipservice_dagster.core.anomalies_calibration import Prior, Relapses, block_maxima, tail_of_maxima
+from lipservice_dagster.core.anomalies_expectation import PRIOR_DF, PRIOR_DISPERSION
+from lipservice_dagster.core.anomalies_levels import Runs, levels, ratio, runs, usual_ratio
 from lipservice_dagster.core.anomalies_rhythm import predict, schemes
 
-WINDOW_DAYS = 28
-PRIOR_DISPERSION = 0.05
-PRIOR_POINTS = 8.0
-LEAST_DISPERSION = 5e-4
-CLIP = 3.5
-TRIALS_0, TRIALS_1 = 4.3, 0.32
-RUN_POWER, RUN_PRIOR = 0.6, 5.0
-PRIOR_DAYS = 20.0
-SUFFIX = 0.4
-RELAPSE = 0.5
-CALM = 1.0
-BLOCKS = 4
-RECENT = 4.0
-CORR = 0.7
-_TINY = 1e-12
-_HALF_LIVES = (0.0, 2.0, 8.0, 24.0)
-_POWERS = (0.5, 1.0)
+LEAST_POINTS = 14
+"""Known points (and a day of them) before which nothing is judged."""
+
+_WINDOW_DAYS, _WINDOW_POINTS = 28, 91
+_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 96, 144, 288, 576, 1440)
+_LEAST_DISPERSION = 5e-4
+_UNIT_POINTS = 10.0
+_CUT = 3.5
+_SPREAD_POWER = 0.7
+_LATER_HALF, _LAST_QUARTER = 0.4, 0.25
+_RELAPSE_DAYS = 0.5
+_BLOCKS = 4
+# How many independent tests a run length is worth falls with its length, and all together they are worth so many; both
+# measured on clean negative binomial series (benchmarks/anomalies.py).
+_LENGTH_POWER = 0.6
+_TRIALS, _TRIALS_SLOPE = 3.0, 0.42
+_RUN_PRIOR = Prior(days=5.0, clip=5.0, least_scale=1.0, least_location=0.0)
+_SCORE_PRIOR = Prior(days=20.0, clip=3.0, least_scale=0.7, least_location=-2.0)
 
 
 @dataclass(frozen=True)
 class Judged:
+    """What was found, each (S, D, n).
+
+    ``score``: −log10 of how many false alarms a day at least as strong are to be expected; -inf where a point was not
+    judged (unknown, or still learning). ``p_value``: the same for each point. ``expected``: what the point should have
+    been by what was known before the run that tells most. ``up``: whether it is too much rather than too little.
+    """
+
+    score: np.ndarray
+    p_value: np.ndarray
     expected: np.ndarray
-    log_rate: np.ndarray  # ln of false alarms a day at least as strong
     up: np.ndarray
+
+
+def judge(values: np.ndarray, days: Sequence[date]) -> Judged:
+    """Judge every point of ``values`` (S, D, n), NaN where not known, on the ``days`` (D,) by those before it.
+
+    n is the number of points a day; where the step is a day or longer, n is 1. Values are counts, or anything else that
+    is not negative.
+    """
+    n_days, n = values.shape[1:]
+    memory = _Memory.of(values)
+    strength = np.full(values.shape, -np.inf)
+    expected = np.full(values.shape, np.nan)
+    up = np.zeros(values.shape, dtype=bool)
+    back = _WINDOW_DAYS if n > 1 else _WINDOW_POINTS
+    for d in range(1, n_days):
+        window = slice(max(0, d - back), d)
+        today = _today(memory, days, window, d)
+        best, expected[:, d], up[:, d] = _strongest_runs(memory, today, d)
+        judged = memory.known[:, d] & today.enough[:, None]
+        # All runs together alarm more often than one of them.
+        best = np.where(judged, best - np.log(np.maximum(_TRIALS + _TRIALS_SLOPE * best, 1.0)), -np.inf)
+        best = memory.relapses.discounted(best)
+        location, scale = tail_of_maxima(memory.maxima[:, :d], 1, _SCORE_PRIOR)
+        strength[:, d] = (best - location[:, None]) / scale[:, None]
+        memory.close(d, best, judged.mean(axis=1) >= 0.5)
+    rate = np.exp(np.minimum(-strength, 50.0))
+    p_value = np.where(np.isfinite(strength), -np.expm1(-rate / n), np.nan)
+    return Judged(strength / np.log(10), p_value, expected, up)
+
+
+@dataclass
+class _Memory:
+    """What is kept from day to day of S series over D days of n points.
+
+    ``learnt`` (S, D, n): believable counts, gaps filled with what was expected; ``has`` (S, D): days to learn from.
+    """
+
+    values: np.ndarray
+    known: np.ndarray
+    has: np.ndarray
+    learnt: np.ndarray
+    maxima: np.ndarray
+    run_maxima: dict[tuple[int, bool], np.ndarray]
+    blocks: int
+    relapses: Relapses
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> _Memory:
+        s, n_days, n = values.shape
+        known = ~np.isnan(values)
+        counts = np.nan_to_num(values)
+        learnt = counts.copy()
+        if n_days:
+            first = ratio(counts[:, 0].sum(axis=1), known[:, 0].sum(axis=1).astype(float))
+            learnt[:, 0] = np.where(known[:, 0], counts[:, 0], first[:, None])
+        return cls(
+            counts,
+            known,
+            known.mean(axis=2) >= 0.5,
+            learnt,
+            np.full((s, n_days), -np.inf),
+            {},
+            _BLOCKS if n >= 24 else 1,
+            Relapses(s, n * _RELAPSE_DAYS),
+        )
+
+    def maxima_of(self, length: int, up: bool) -> np.ndarray:
+        """(S, D × blocks): the strongest runs of a length and side in each part of each day."""
+        s, n_days = self.maxima.shape
+        return self.run_maxima.setdefault((length, up), np.full((s, n_days * self.blocks), -np.inf))
+
+    def close(self, d: int, best: np.ndarray, whole: np.ndarray) -> None:
+        """Keep the day's strongest (S, n); of days that are not ``whole`` (S,) nothing is learnt about strengths."""
+        self.maxima[:, d] = np.where(whole, best.max(axis=1), -np.inf)
+        for maxima in self.run_maxima.values():
+            maxima[~whole, d * self.blocks : (d + 1) * self.blocks] = -np.inf
+
+
+@dataclass(frozen=True)
+class _Today:
+    """A day and the window before it as one stretch of T points; the day is the last n of them.
+
+    ``counts`` (believable, but for 0 where not known), ``usual`` (what the rhythm says), ``known`` and ``past`` (known
+    and before the day), each (S, T). ``raw`` (S, n): the day's counts as they are. ``weight`` (S,) and ``inflate``
+    (S,): see `Prediction.weight`, and 1 + that of window days. ``enough`` (S,): whether the day can be judged.
+    """
+
+    counts: np.ndarray
+    usual: np.ndarray
+    known: np.ndarray
+    past: np.ndarray
     raw: np.ndarray
-    debug: dict
+    weight: np.ndarray
+    inflate: np.ndarray
+    enough: np.ndarray
 
 
-def run_lengths(n: int) -> tuple[int, ...]:
-    top = max(n, 7)
-    return tuple(m for m in (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 96, 144, 288, 576, 1440) if m <= top)
+def _today(memory: _Memory, days: Sequence[date], window: slice, d: int) -> _Today:
+    """The day ``d`` read against its window; what is believable of it is learnt."""
+    s, _, n = memory.values.shape
+    has, learnt = memory.has[:, window], memory.learnt[:, window]
+    whole = np.where(has[:, :, None], learnt, 0.0)
+    prediction = predict(whole, has, schemes(days[window], days[d]))
+    # A single day is predicted by no other: as flat, which is how little is known.
+    flat = whole.sum(axis=(1, 2)) / np.maximum(has.sum(axis=1) * n, 1)
+    left_out = np.where(prediction.left_out.sum(axis=2, keepdims=True) > 0, prediction.left_out, flat[:, None, None])
+    known = memory.known[:, window.start : d + 1].reshape(s, -1)
+    usual = np.concatenate([left_out, prediction.today[:, None]], axis=1).reshape(s, -1) * known
+    counts = np.concatenate([learnt, memory.values[:, d][:, None]], axis=1).reshape(s, -1) * known
+    past = known.copy()
+    past[:, -n:] = False
+    counts[:, -n:] = _believable(counts, usual, past, n) * known[:, -n:]
+    of_day = memory.known[:, d]
+    level = ratio(counts[:, -n:].sum(axis=1), (prediction.today * of_day).sum(axis=1), 1.0)
+    memory.learnt[:, d] = np.where(of_day, counts[:, -n:], prediction.today * level[:, None])
+    return _Today(
+        counts=counts,
+        usual=usual,
+        known=known,
+        past=past,
+        raw=memory.values[:, d],
+        weight=prediction.weight,
+        inflate=1 + prediction.left_out_weight.mean(axis=1),
+        enough=(past.sum(axis=1) >= max(n, LEAST_POINTS)) & has.any(axis=1),
+    )
 
 
-def tail_z(observed, mean, weight, dispersion, df, unit, upper):
-    known = np.maximum(mean / unit, 0) / weight + 0.5
-    mu = known * weight
-    k = observed / unit
-    size = 1.0 / (1.0 / known + dispersion * (1 + weight))
-    share = mu / (mu + size)
-    if upper:
-        p = special.betainc(np.maximum(k + 0.5, 1e-9), size, share)
-        p = np.where(k <= 0, np.maximum(p, 0.5), p)
-    else:
-        p = special.betainc(size, k + 0.5, 1 - share)
-    z = -special.ndtri(np.clip(p, 1e-300, 1 - 1e-16))
-    zt = np.sign(z) * np.sqrt(df * np.log1p(z**2 / df)) * (8 * df + 1) / (8 * df + 3)
-    return np.where(z > 0, zt, z)
+def _believable(counts: np.ndarray, usual: np.ndarray, past: np.ndarray, n: int) -> np.ndarray:
+    """(S, n): the day's counts, cut to some deviations about the rhythm, or where the last day stood against it."""
+    error = ((past * (counts - usual)) ** 2).sum(axis=1)
+    first, second = (past * usual).sum(axis=1), (past * usual**2).sum(axis=1)
+    points = past.sum(axis=1)
+    dispersion = np.maximum(
+        (PRIOR_DF * PRIOR_DISPERSION + points * ratio(error - first, second)) / (PRIOR_DF + points), _LEAST_DISPERSION
+    )[:, None]
+    stands = usual_ratio(counts, usual, n)[:, -n:]
+    low, high = (bound(stands, 1.0) * usual[:, -n:] for bound in (np.minimum, np.maximum))
+    least, most = (m + side * np.sqrt(m + dispersion * m**2 + 0.25) for m, side in ((low, -_CUT), (high, _CUT)))
+    day = counts[:, -n:]
+    return np.where((points >= n)[:, None], np.clip(day, np.maximum(least, 0.0), most), day)
 
 
-def ewm(x, half_life):
-    return lfilter([1.0], [1.0, -(0.5 ** (1 / half_life))], x, axis=-1)
+def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(strength, expected, up) of the strongest run that ends at each point of the day, each (S, n)."""
+    s, n = today.raw.shape
+    factors = levels(today.counts, today.usual, n)
+    best, expected, rises = np.full((s, n), -np.inf), today.usual[:, -n:].copy(), np.zeros((s, n), dtype=bool)
+    z_values: dict[tuple[int, bool], np.ndarray] = {}
+    # Of a length that fits into what was seen only a few times, nothing is known.
+    lengths = [m for m in _LENGTHS if m <= max(n, 7) and m <= max(d * n // 3, 1)]
+    parts = slice(d * memory.blocks, (d + 1) * memory.blocks)
+    unit, prior = np.ones(s), np.full(s, PRIOR_DISPERSION)
+    for i, length in enumerate(lengths):
+        of_length = runs(today.counts, today.usual, today.known, today.past, factors, length)
+        spread = _spread(of_length, today, None if length == 1 else unit, prior)
+        unit = spread.unit
+        if i + 1 < len(lengths):
+            prior = spread.dispersion * (length / lengths[i + 1]) ** _SPREAD_POWER
+        there = of_length.there[:, -n:]
+        # One point is judged as it is, a run by what is believable of it.
+        observed = today.raw if length == 1 else of_length.total[:, -n:]
+        for up in (True, False):
+            p, z = statistics.tail(
+                observed,
+                of_length.expected[:, -n:],
+                *(np.broadcast_to(x[:, None], (s, n)) for x in (today.weight, spread.dispersion, spread.df, unit)),
+                upper=up,
+                middle=True,
+            )
+            z = z if up else -z
+            z_values[length, up] = z
+            if length > 1:
+                half, quarter = (
+                    z_values[max(m for m in lengths if m <= max(length / parts_of, 1)), up] for parts_of in (2, 4)
+                )
+                there = there & (half >= _LATER_HALF * z) & (quarter >= _LAST_QUARTER * z)
+            strength = np.where(there, -np.log(np.maximum(p, 1e-300) * n * length**-_LENGTH_POWER), -np.inf)
+            maxima = memory.maxima_of(length, up)
+            location, scale = tail_of_maxima(maxima[:, : parts.start], memory.blocks, _RUN_PRIOR)
+            maxima[:, parts] = block_maxima(strength, memory.blocks)
+            shift = np.log(memory.blocks)
+            strength = (strength + shift - location[:, None]) / scale[:, None] - shift
+            better = strength > best
+            best = np.where(better, strength, best)
+            expected = np.where(better, today.usual[:, -n:] * of_length.factor[:, -n:], expected)
+            rises = np.where(better, up, rises)
+            there = of_length.there[:, -n:]
+    return best, expected, rises
 
 
-def lag(x, k, fill=0.0):
-    if k == 0:
-        return x
-    out = np.full_like(x, fill)
-    out[..., k:] = x[..., :-k] if k < x.shape[-1] else 0
-    return out
+@dataclass(frozen=True)
+class _Spread:
+    """How runs of one length stray: ``dispersion`` φ, its degrees of freedom ``df``, and the ``unit`` in which counts
+    are Poisson (1, less where they vary less than that); each (S,). Variance = unit × mean + φ × mean².
+    """
+
+    unit: np.ndarray
+    dispersion: np.ndarray
+    df: np.ndarray
 
 
-def run_sum(x, k):
-    if k == 1:
-        return x
-    c = np.cumsum(x, axis=-1)
-    return c - lag(c, k)
-
-
-def div(a, b, o=0.0):
-    return np.where(b > _TINY, a / np.where(b > _TINY, b, 1.0), o)
-
-
-def judge(values: np.ndarray, days: Sequence[date], first: int = 1) -> Judged:
-    """``values`` (S, D, n), NaN where not known; ``days`` the D calendar days."""
-    s, d_all, n = values.shape
-    known_all = ~np.isnan(values)
-    filled = np.nan_to_num(values)
-    has_all = known_all.mean(axis=2) >= 0.5
-    raw_out = np.full((s, d_all, n), np.inf)
-    expected_out = np.full((s, d_all, n), np.nan)
-    up_out = np.zeros((s, d_all, n), dtype=bool)
-    blocks = int(BLOCKS) if n >= 24 else 1
-    tops = np.full((s, d_all), -np.inf)
-    run_tops = {}
-    log_rate = np.full((s, d_all, n), np.inf)
-    window_days = WINDOW_DAYS if n > 1 else 91
-    first_day = known_all[:, 0]
-    filled[:, 0] = np.where(first_day, filled[:, 0], div(filled[:, 0].sum(1), first_day.sum(1))[:, None])
-    memory = [np.full(s, -20.0), np.zeros(s), np.full(s, -20.0)]
-    debug = {"phis": {}, "zs": {}, "mean": expected_out.copy()}
-    for d in range(1, d_all):
-        lo = max(0, d - window_days)
-        has = has_all[:, lo:d]
-        y = filled[:, lo:d]
-        base_y = np.where(has[:, :, None], y, 0.0)
-        p = predict(base_y, has, schemes(days[lo:d], days[d]))
-        own_mean = base_y.sum(axis=(1, 2)) / np.maximum(has.sum(axis=1) * n, 1)
-        left = np.where(p.valid[:, :, None] | (p.left_out.sum(axis=2, keepdims=True) > 0), p.left_out, own_mean[:, None, None])
-        base = np.concatenate([left, p.today[:, None]], axis=1).reshape(s, -1)
-        known = known_all[:, lo : d + 1].reshape(s, -1)
-        raw = np.nan_to_num(values[:, d])
-        now = slice(base.shape[1] - n, None)
-        v = known.astype(float)
-        past = v.copy()
-        past[:, now] = 0
-        weight = p.weight
-        inflate = 1 + p.left_out_weight.mean(axis=1)
-        # clip today
-        series = np.concatenate([y, raw[:, None]], axis=1).reshape(s, -1) * v
-        err2 = (past * (series - base) ** 2).sum(1)
-        e1, e2 = (past * base).sum(1), (past * base**2).sum(1)
-        cnt = past.sum(1)
-        phi0 = div(err2 - e1, e2)
-        phi0 = np.maximum((PRIOR_POINTS * PRIOR_DISPERSION + cnt * phi0) / (PRIOR_POINTS + cnt), LEAST_DISPERSION)
-        ratio = _median_ratio(series, base * v, n)[:, now]
-        hull_lo, hull_hi = np.minimum(ratio, 1) * base[:, now], np.maximum(ratio, 1) * base[:, now]
-        sd = lambda m: np.sqrt(m + phi0[:, None] * m**2 + 0.25)
-        clipped = np.clip(raw, np.maximum(hull_lo - CLIP * sd(hull_lo), 0), hull_hi + CLIP * sd(hull_hi))
-        if cnt.min() < n:
-            clipped = np.where((cnt >= n)[:, None], clipped, raw)
-        series[:, now] = clipped * v[:, now]
-        # fill for later
-        kd = known_all[:, d]
-        r = div((clipped * kd).sum(1), (p.today * kd).sum(1), 1.0)
-        filled[:, d] = np.where(kd, clipped, p.today * r[:, None])
-        # levels
-        factors = [np.ones_like(base)]
-        for h in sorted({max(h * n / 24, 1.0) for h in _HALF_LIVES}):
-            seen, usual = lag(ewm(series, h), 1), lag(ewm(base * v, h), 1)
-            q = np.clip((seen + 0.5) / (usual + 0.5), 0.02, 50)
-            factors += [q**w for w in _POWERS]
-        zs = {}
-        best = np.full((s, n), -9.0)
-        exp_best = np.zeros((s, n))
-        up_best = np.zeros((s, n), dtype=bool)
-        lengths = [m for m in run_lengths(n) if m <= max(d * n // 3, 1)]
-        unit = np.ones(s)
-        for m in lengths:
-            usual = run_sum(base * v, m)
-            total = run_sum(series, m)
-            there = known & (run_sum(v, m) >= m / 2)
-            counted = there & (past > 0)
-            cand = [lag(f, m - 1, 1.0) for f in factors]
-            root = np.sqrt(np.maximum(total, 0))
-            losses = np.stack([(counted * (root - np.sqrt(np.maximum(usual * f, 0))) ** 2).sum(1) for f in cand])
-            pts = counted.sum(1) / max(m / 2, 1)
-            least = losses.min(0)
-            mean_loss = div(least, counted.sum(1).astype(float)) + _TINY
-            ex = -(losses - least) / (2 * mean_loss * max(m / 2, 1)) - 1.0 * (np.arange(len(cand)) > 0)[:, None]
-            wts = np.exp(np.maximum(ex - ex.max(0), -60))
-            wts /= wts.sum(0)
-            factor = np.einsum("ks,kst->st", wts, np.stack(cand))
-            expect = usual * factor
-            error = counted * (total - expect)
-            c = inflate[:, None]
-            sq, e1, e2 = (error**2).sum(1), (counted * expect * c).sum(1), (counted * expect**2 * c).sum(1)
-            cnt = counted.sum(1)
-            if m == 1:
-                unit = np.clip((10 + cnt * div(sq, e1, 1.0)) / (10 + cnt), 1e-6, 1.0)
-            phi = div(sq - unit * e1, e2)
-            prior = np.full(s, PRIOR_DISPERSION) if m == 1 else last * (last_m / m) ** CORR
-            size = div(e2, e1)
-            extra = np.maximum(phi, prior) * size
-            share = div(extra, unit + extra)
-            own = cnt / max(1.0, m / 1.5) * share**2
-            phi = np.maximum((PRIOR_POINTS * prior + own * phi) / (PRIOR_POINTS + own), LEAST_DISPERSION)
-            last, last_m = phi, m
-            df = PRIOR_POINTS + own
-            debug["phis"].setdefault(m, []).append(phi)
-            obs = (raw if m == 1 else total[:, now])
-            ok = there[:, now]
-            col = lambda a: np.broadcast_to(a[:, None], ok.shape)
-            for up in (True, False):
-                z = tail_z(obs, expect[:, now], col(weight), col(phi), col(df), col(unit), up)
-                z = np.where(ok, z, -9.0)
-                zs[m, up] = z
-                if m > 1:
-                    h = max(k for k in lengths if k <= m / 2)
-                    q = max(k for k in lengths if k <= max(m / RECENT, 1))
-                    z = np.where((zs[h, up] >= SUFFIX * z) & (zs[q, up] > 0), z, -9.0)
-                x = -np.log(np.maximum(special.ndtr(-z), 1e-300) * n * m ** -RUN_POWER)
-                known_tops = run_tops.setdefault((m, up), np.full((s, d_all * blocks), -np.inf))
-                loc, scale = _recal(known_tops[:, : d * blocks], RUN_PRIOR * blocks, 1.0, 0.0, 60.0 * blocks, CUT)
-                debug.setdefault('rs', {}).setdefault((m, up), []).append((loc[0], scale[0]))
-                known_tops[:, d * blocks : (d + 1) * blocks] = _block_tops(np.where(known_all[:, d], x, -np.inf), blocks)
-                x = (x + np.log(blocks) - loc[:, None]) / scale[:, None] - np.log(blocks)
-                better = x > best
-                best = np.where(better, x, best)
-                exp_best = np.where(better, base[:, now] * factor[:, now], exp_best)
-                up_best = np.where(better, up, up_best)
-            debug["zs"].setdefault(m, []).append((zs[m, True], zs[m, False]))
-        enough = np.maximum(known_all[:, lo:d].sum(axis=(1, 2)), 0) >= max(n, 14)
-        judged = known_all[:, d] & enough[:, None]
-        lr = -best + np.log(np.maximum(TRIALS_0 + TRIALS_1 * best, 1.0))
-        lr = -_relapses(np.where(judged, -lr, -20.0), memory, max(n * RELAPSE, 1e-3))
-        raw_out[:, d] = np.where(judged, lr, np.inf)
-        expected_out[:, d] = exp_best
-        debug["mean"][:, d] = p.today
-        up_out[:, d] = up_best
-        # recalibration by daily maxima of the days before
-        loc, scale = _recal(tops[:, :d], PRIOR_DAYS, 0.7, -2.0, 60.0, CUT_FINAL)
-        log_rate[:, d] = np.where(judged, -((-lr - loc[:, None]) / scale[:, None]), np.inf)
-        top = np.where(judged, -lr, -np.inf).max(axis=1)
-        full = judged.mean(axis=1) >= 0.5
-        for a in run_tops.values():
-            a[~full, d * blocks : (d + 1) * blocks] = -np.inf
-        tops[:, d] = np.where(full, np.where(judged, -lr, -np.inf).max(axis=1), -np.inf)
-    return Judged(expected_out, log_rate, up_out, raw_out, debug)
-
-
-def _relapses(x, memory, half_life):
-    out = x.copy()
-    peak, age, valley = memory
-    for t in range(x.shape[1]):
-        now = x[:, t]
-        w = 0.5 ** (age / half_life)
-        out[:, t] = np.where((valley < CALM) & (now > 0), now - w * np.clip(np.minimum(peak, now), 0, None), now)
-        new = now >= peak * w
-        peak = np.where(new, now, peak)
-        valley = np.where(new, now, np.minimum(valley, now))
-        age = np.where(new, 1.0, age + 1.0)
-    memory[:] = peak, age, valley
-    return out
-
-
-def _block_tops(x, blocks):
-    n = x.shape[1]
-    at = (np.arange(n) * blocks) // n
-    return np.stack([x[:, at == b].max(axis=1) + np.log(blocks) for b in range(blocks)], axis=1)
-
-
-def _recal(tops, prior, least_scale, least_loc, memory, CUT):
-    """(loc, scale) of daily maxima, Gumbel(0, 1) before anything was seen."""
-    C1, C2, CS = _moments(CUT)
-    k = np.arange(tops.shape[1])[::-1]
-    seen = np.isfinite(tops)
-    w = 0.5 ** (k / memory) * seen
-    cnt = w.sum(1)
-    loc, scale = np.zeros(len(tops)), np.ones(len(tops))
-    for _ in range(3):
-        v = np.where(seen, np.clip(tops, (loc - 2 * scale)[:, None], (loc + CUT * scale)[:, None]), 0.0)
-        mean = (prior * C1 + (w * v).sum(1)) / (prior + cnt)
-        second = (prior * C2 + (w * v**2).sum(1)) / (prior + cnt)
-        sd = np.sqrt(np.maximum(second - mean**2, 0.01))
-        scale = np.clip(sd / CS, least_scale, 30.0)
-        loc = np.maximum(mean - C1 * scale, least_loc)
-    return loc, scale
-
-
-_G = -np.log(-np.log((np.arange(100000) + 0.5) / 100000))
-CUT, CUT_FINAL = 5.0, 3.0
-
-
-def _moments(cut):
-    g = np.clip(_G, -2, cut)
-    return float(g.mean()), float((g**2).mean()), float(g.std())
-
-
-def _median_ratio(series, base, n):
-    b = max(1, n // 12)
-    blocks = 12 if n >= 12 else max(n, 7)
-    s, t = series.shape
-    tb = -(-t // b)
-    pad = lambda x: np.pad(x, ((0, 0), (tb * b - t, 0))).reshape(s, tb, b).sum(2)
-    q = (pad(series) + 0.5) / (pad(base) + 0.5)
-    q = np.pad(q, ((0, 0), (blocks, 0)), constant_values=1.0)
-    med = np.median(np.lib.stride_tricks.sliding_window_view(q, blocks, axis=1), axis=2)[:, :tb]  # blocks before each
-    out = np.repeat(med, b, axis=1)[:, tb * b - t :]
-    return out
+def _spread(of_length: Runs, today: _Today, unit: np.ndarray | None, prior: np.ndarray) -> _Spread:
+    """The spread of past runs, φ drawn towards ``prior`` (S,) with `PRIOR_DF` degrees of freedom."""
+    learnt = of_length.there & today.past
+    count = learnt.sum(axis=1)
+    squares = ((learnt * (of_length.total - of_length.expected)) ** 2).sum(axis=1)
+    first = today.inflate * (learnt * of_length.expected).sum(axis=1)
+    second = today.inflate * (learnt * of_length.expected**2).sum(axis=1)
+    if unit is None:
+        unit = np.clip((_UNIT_POINTS + count * ratio(squares, first, 1.0)) / (_UNIT_POINTS + count), 1e-6, 1.0)
+    raw = ratio(squares - unit * first, second)
+    # What the runs tell of φ: as many as are independent, by the share of their variance that is not Poisson's.
+    extra = np.maximum(raw, prior) * ratio(second, first)
+    own = count / max(1.0, of_length.length / 1.5) * ratio(extra, unit + extra) ** 2
+    dispersion = np.maximum((PRIOR_DF * prior + own * raw) / (PRIOR_DF + own), _LEAST_DISPERSION)
+    return _Spread(unit, dispersion, PRIOR_DF + own)

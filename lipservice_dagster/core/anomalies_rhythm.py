@@ -27,7 +27,8 @@ import numpy as np
 _OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
 _DECAY = 0.6
 _HARMONICS = 4
-_LEVEL_COST, _RHYTHM_COST = 1.0, 0.5
+_LEVEL_COST, _CLASS_COST = 1.0, 1.5
+_SHARPNESS_COST = (1.5, 1.0, 0.5)  # slot by slot, neighbours, low frequencies; none is free
 _TINY = 1e-12
 
 
@@ -114,16 +115,24 @@ def predict(
     known = np.maximum(mask.sum(axis=1), 1.0)
 
     shapes: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]] = []
-    for scheme in ways.rhythms:
+    for extra, scheme in enumerate(ways.rhythms):
         sums = np.matmul(scheme.left_out, y)
         today = np.einsum("d,bdh->bh", scheme.today, y)
         squares = divide(mask @ (scheme.left_out**2).T, (mask @ scheme.left_out.T) ** 2, 1.0)
         square = divide(mask @ scheme.today**2, (mask @ scheme.today) ** 2, 1.0)
-        for smooth, share in smoothings(n):
-            cost = _RHYTHM_COST * len(shapes)
+        for cost, (smooth, share) in zip(_SHARPNESS_COST, smoothings(n), strict=False):
+            cost = cost + _CLASS_COST * extra
             shapes.append((_shares(smooth(today)), _shares(smooth(sums)), square * share, squares * share, cost))
     flat = np.full((len(y), n), 1.0 / n)
-    shapes.append((flat, np.broadcast_to(flat[:, None], y.shape), 1 / known / n, np.repeat((1 / known / n)[:, None], y.shape[1], 1), 0.0))
+    shapes.append(
+        (
+            flat,
+            np.broadcast_to(flat[:, None], y.shape),
+            1 / known / n,
+            np.repeat((1 / known / n)[:, None], y.shape[1], 1),
+            0.0,
+        )
+    )
     if service is not None:
         zero = np.zeros(len(y))
         shapes.append((*service, zero, np.zeros(mask.shape), 0.0))

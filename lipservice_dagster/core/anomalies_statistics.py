@@ -7,7 +7,7 @@ it, stands in `lipservice_dagster.core.anomalies`.
 from __future__ import annotations
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from lipservice_dagster.core.anomalies_expectation import RUNS, Expectation
 
@@ -23,6 +23,7 @@ def tail(
     df: np.ndarray,
     log_weight: np.ndarray,
     upper: bool,
+    middle: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(p, z): how likely a count at least (``upper``) or at most as great as observed is; all arguments alike in shape.
 
@@ -32,7 +33,8 @@ def tail(
     estimate with ``df`` degrees of freedom, the normal score of that tail is read from Student's t: with few days the
     tails are wide.
 
-    Where a stored log stands for ``log_weight`` logs, counts and means are taken in stored logs. ``z`` is the normal
+    With ``middle`` the count's own probability is halved (mid-p): right on average, where p as it is errs on the safe
+    side. Where a stored log stands for ``log_weight`` logs, counts and means are taken in stored logs. ``z`` is the normal
     score, positive where the count lies on the side asked for, and carries the sign of that side.
     """
     known = np.maximum(mean / log_weight, 0.0) / mean_weight + _PRIOR_LOGS
@@ -40,12 +42,13 @@ def tail(
     k = observed / log_weight
     size = 1.0 / (1.0 / known + dispersion * (1 + mean_weight))
     share = mu / (mu + size)
+    half = 0.5 if middle else 0.0
     if upper:
-        p = np.where(k > 0, special.betainc(np.maximum(k, 1e-9), size, share), 1.0)
+        p = np.where(k > 0, special.betainc(np.maximum(k + half, 1e-9), size, share), 1.0)
     else:
-        p = special.betainc(size, np.maximum(k, 0.0) + 1.0, 1 - share)
-    z = stats.norm.isf(np.clip(p, _LEAST_P, 1 - 1e-16))
-    p = np.where(z > 0, stats.t.sf(z, df), np.maximum(p, 0.5))
+        p = special.betainc(size, np.maximum(k, 0.0) + 1.0 - half, 1 - share)
+    z = -special.ndtri(np.clip(p, _LEAST_P, 1 - 1e-16))
+    p = np.where(z > 0, special.stdtr(df, -z), np.maximum(p, 0.5))
     return p, z if upper else -z
 
 
