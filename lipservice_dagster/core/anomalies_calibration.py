@@ -71,11 +71,10 @@ def block_maxima(x: np.ndarray, blocks: int) -> np.ndarray:
 class Relapses:
     """What comes back within hours of a stronger alarm is most likely the same incident, and counts less.
 
-    After an alarm with the strength P that has calmed down (below `_CALM`), a strength x counts as x − w·min(x, P),
-    where w is 1 at first and halves every ``half_life`` points. Kept from point to point for S series.
+    After an alarm of strength P that calmed down to V since, a strength x counts as x − w·(min(x, P) − V), where w is 1
+    at first and halves every ``half_life`` points. Kept from point to point for S series.
     """
 
-    _CALM = 1.0
     _NEVER = -20.0
 
     def __init__(self, series: int, half_life: float) -> None:
@@ -90,8 +89,8 @@ class Relapses:
         for t in range(x.shape[1]):
             now = np.maximum(x[:, t], self._NEVER)
             w = 0.5 ** (self._age / self._half_life)
-            again = (self._valley < self._CALM) & (now > 0)
-            out[:, t] = np.where(again, now - w * np.clip(np.minimum(self._peak, now), 0.0, None), x[:, t])
+            climbed = np.maximum(np.minimum(self._peak, now) - np.maximum(self._valley, 0.0), 0.0)
+            out[:, t] = x[:, t] - w * climbed
             higher = now >= self._peak * w
             self._peak = np.where(higher, now, self._peak)
             self._valley = np.where(higher, now, np.minimum(self._valley, now))

@@ -10,7 +10,7 @@ so errors are errors of prediction and a short history is told by wide tails.
 
 **Evidence adds up.** Each point is judged as the last of runs of one point to a day; the sum of a run against what was
 expected before it began. A run must deviate in its later half and its last quarter too: what is over is over. In runs
-and in what is learnt, counts are cut to what the last day makes believable, so an incident does not become the normal,
+and in what is learnt, counts are cut to what the day before makes believable, so no incident becomes the normal,
 nor one point a long run; a level that stays for more than half a day becomes believable.
 
 **Stated rate.** Tails of each run length and side, and in the end those of the whole score, are set against the series'
@@ -32,15 +32,16 @@ from lipservice_dagster.core.anomalies_levels import Runs, levels, ratio, runs, 
 from lipservice_dagster.core.anomalies_rhythm import predict, schemes
 
 LEAST_POINTS = 14
-"""Known points (and a day of them) before which nothing is judged."""
+"""Known points (and most of a day of them) before which nothing is judged."""
 
+_ENOUGH_OF_A_DAY = 0.9
 _WINDOW_DAYS, _WINDOW_POINTS = 28, 91
 _LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 96, 144, 288, 576, 1440)
 _LEAST_DISPERSION = 5e-4
 _UNIT_POINTS = 10.0
 _CUT = 3.5
 _SPREAD_POWER = 0.7
-_LATER_HALF, _LAST_QUARTER = 0.4, 0.25
+_LATER_HALF, _LAST_QUARTER, _LAST_POINT = 0.4, 0.25, -1.0
 _RELAPSE_DAYS = 0.5
 _BLOCKS = 4
 # How many independent tests a run length is worth falls with its length, and all together they are worth so many; both
@@ -187,7 +188,7 @@ def _today(memory: _Memory, days: Sequence[date], window: slice, d: int) -> _Tod
         raw=memory.values[:, d],
         weight=prediction.weight,
         inflate=1 + prediction.left_out_weight.mean(axis=1),
-        enough=(past.sum(axis=1) >= max(n, LEAST_POINTS)) & has.any(axis=1),
+        enough=(past.sum(axis=1) >= max(_ENOUGH_OF_A_DAY * n, LEAST_POINTS)) & has.any(axis=1),
     )
 
 
@@ -225,13 +226,12 @@ def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray,
         there = of_length.there[:, -n:]
         # One point is judged as it is, a run by what is believable of it.
         observed = today.raw if length == 1 else of_length.total[:, -n:]
+        weight, dispersion, df, of_unit = (
+            np.broadcast_to(x[:, None], (s, n)) for x in (today.weight, spread.dispersion, spread.df, unit)
+        )
         for up in (True, False):
             p, z = statistics.tail(
-                observed,
-                of_length.expected[:, -n:],
-                *(np.broadcast_to(x[:, None], (s, n)) for x in (today.weight, spread.dispersion, spread.df, unit)),
-                upper=up,
-                middle=True,
+                observed, of_length.expected[:, -n:], weight, dispersion, df, of_unit, upper=up, middle=True
             )
             z = z if up else -z
             z_values[length, up] = z
@@ -239,7 +239,8 @@ def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray,
                 half, quarter = (
                     z_values[max(m for m in lengths if m <= max(length / parts_of, 1)), up] for parts_of in (2, 4)
                 )
-                there = there & (half >= _LATER_HALF * z) & (quarter >= _LAST_QUARTER * z)
+                last = z_values[1, up]
+                there = there & (half >= _LATER_HALF * z) & (quarter >= _LAST_QUARTER * z) & (last > _LAST_POINT)
             strength = np.where(there, -np.log(np.maximum(p, 1e-300) * n * length**-_LENGTH_POWER), -np.inf)
             maxima = memory.maxima_of(length, up)
             location, scale = tail_of_maxima(maxima[:, : parts.start], memory.blocks, _RUN_PRIOR)

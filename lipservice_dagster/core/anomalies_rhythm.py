@@ -18,7 +18,7 @@ level predicts a day only by earlier ones, so it wins where the level moved and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -27,6 +27,7 @@ import numpy as np
 _OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
 _DECAY = 0.6
 _HARMONICS = 4
+_LEAST_SLOTS = 8
 _LEVEL_COST, _CLASS_COST = 1.0, 1.5
 _SHARPNESS_COST = (1.5, 1.0, 0.5)  # slot by slot, neighbours, low frequencies; none is free
 _TINY = 1e-12
@@ -75,7 +76,9 @@ def schemes(days: Sequence[date], day: date) -> Schemes:
     ones = np.ones((n + 1, n + 1))
     same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _OTHER_CLASS)
     same_weekday = np.where(weekday[:, None] == weekday[None, :], 1.0, _OTHER_WEEKDAY * same_class)
-    gap = ordinal[:, None] - ordinal[None, :]
+    # Where the days are further apart (a step of weeks), the last is still the latest.
+    apart = max(int(np.diff(np.unique(ordinal)).min()), 1) if n else 1
+    gap = (ordinal[:, None] - ordinal[None, :]) // apart
     recent = np.where(gap > 0, _DECAY ** np.maximum(gap - 1, 0), 0.0)
     two_classes = bool((weekend[:n] == weekend[n]).sum() >= 2 and (weekend[:n] != weekend[n]).any())
     levels, rhythms = [ones], [ones]
@@ -120,7 +123,7 @@ def predict(
         today = np.einsum("d,bdh->bh", scheme.today, y)
         squares = divide(mask @ (scheme.left_out**2).T, (mask @ scheme.left_out.T) ** 2, 1.0)
         square = divide(mask @ scheme.today**2, (mask @ scheme.today) ** 2, 1.0)
-        for cost, (smooth, share) in zip(_SHARPNESS_COST, smoothings(n), strict=False):
+        for cost, (smooth, share) in zip(_SHARPNESS_COST, _smoothings(n), strict=False):
             cost = cost + _CLASS_COST * extra
             shapes.append((_shares(smooth(today)), _shares(smooth(sums)), square * share, squares * share, cost))
     flat = np.full((len(y), n), 1.0 / n)
@@ -197,28 +200,24 @@ def _averaging(losses: np.ndarray, points: np.ndarray, cost: np.ndarray) -> np.n
     return weights
 
 
-def smoothings(n: int):
-    """Ways to smooth n slots around the day, each with the share of a slot's variance that it leaves."""
-    ways = [(lambda x: x, 1.0)]
-    if n < 8:
-        return ways
-    narrow = max(1, round(n / 48))
-    ways.append((lambda x, w=narrow: _binomial(x, w), _binomial_share(narrow)))
-    ways.append((_low_frequencies, min((2 * _HARMONICS + 1) / n, 1.0)))
-    return ways
+def _smoothings(n: int) -> list[tuple[Callable[[np.ndarray], np.ndarray], float]]:
+    """Ways to smooth n slots around the day, the sharpest first, each with the share of variance that it leaves."""
 
+    def neighbours(x: np.ndarray) -> np.ndarray:
+        shifts = range(-reach, reach + 1)
+        smooth: np.ndarray = sum(w * np.roll(x, k, axis=-1) for w, k in zip(weights, shifts, strict=True))
+        return smooth
 
-def _binomial(x: np.ndarray, w: int) -> np.ndarray:
-    k = np.arange(-w, w + 1)
-    weights = 1 - np.abs(k) / (w + 1)
-    weights /= weights.sum()
-    return sum(weight * np.roll(x, shift, axis=-1) for weight, shift in zip(weights, k.tolist(), strict=True))
-
-
-def _binomial_share(w: int) -> float:
-    k = np.arange(-w, w + 1)
-    weights = 1 - np.abs(k) / (w + 1)
-    return float((weights**2).sum() / weights.sum() ** 2)
+    if n < _LEAST_SLOTS:
+        return [(lambda x: x, 1.0)]
+    reach = max(1, round(n / 48))
+    weights = 1 - np.abs(np.arange(-reach, reach + 1)) / (reach + 1)
+    weights = weights / weights.sum()
+    return [
+        (lambda x: x, 1.0),
+        (neighbours, float((weights**2).sum())),
+        (_low_frequencies, min((2 * _HARMONICS + 1) / n, 1.0)),
+    ]
 
 
 def _low_frequencies(x: np.ndarray) -> np.ndarray:
@@ -235,5 +234,6 @@ def _shares(x: np.ndarray) -> np.ndarray:
 
 
 def divide(a: np.ndarray, b: np.ndarray, otherwise: float) -> np.ndarray:
+    """a / b, ``otherwise`` where b is not above 0."""
     a, b = np.broadcast_arrays(a, b)
     return np.divide(a, b, out=np.full(a.shape, otherwise, dtype=float), where=b > 0)

@@ -34,8 +34,8 @@ def tail(
     tails are wide.
 
     With ``middle`` the count's own probability is halved (mid-p): right on average, where p as it is errs on the safe
-    side. Where a stored log stands for ``log_weight`` logs, counts and means are taken in stored logs. ``z`` is the normal
-    score, positive where the count lies on the side asked for, and carries the sign of that side.
+    side. Where a stored log stands for ``log_weight`` logs, counts and means are taken in stored logs. ``z`` is the
+    normal score, positive where the count lies on the side asked for, and carries the sign of that side.
     """
     known = np.maximum(mean / log_weight, 0.0) / mean_weight + _PRIOR_LOGS
     mu = known * mean_weight
