@@ -8,9 +8,9 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import clusters, signatures
+from benchmarks import anomalies, clusters, signatures
 
-SECTIONS = {"signatures": signatures.run, "clusters": clusters.run}
+SECTIONS = {"signatures": signatures.run, "clusters": clusters.run, "anomalies": anomalies.run}
 
 
 def main() -> None:

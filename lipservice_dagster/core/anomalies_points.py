@@ -40,14 +40,14 @@ _LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 96, 144, 288, 576, 1440)
 _LEAST_DISPERSION = 5e-4
 _UNIT_POINTS = 10.0
 _CUT = 3.5
-_SPREAD_POWER = 0.7
+_SPREAD_POWER = 0.85
 _LATER_HALF, _LAST_QUARTER, _LAST_POINT = 0.4, 0.25, -1.0
 _RELAPSE_DAYS = 0.5
 _BLOCKS = 4
 # How many independent tests a run length is worth falls with its length, and all together they are worth so many; both
 # measured on clean negative binomial series (benchmarks/anomalies.py).
 _LENGTH_POWER = 0.6
-_TRIALS, _TRIALS_SLOPE = 3.0, 0.42
+_TRIALS, _TRIALS_SLOPE = 2.6, 0.38
 _RUN_PRIOR = Prior(days=5.0, clip=5.0, least_scale=1.0, least_location=0.0)
 _SCORE_PRIOR = Prior(days=20.0, clip=3.0, least_scale=0.7, least_location=-2.0)
 

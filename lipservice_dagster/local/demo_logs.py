@@ -127,17 +127,44 @@ def generate(
     `until`, `days` and `teams` say where the incidents are, see `incidents`. Raises ValueError for a team or a volume
     that cannot be.
     """
+    team, scale, happening = _planned(team_id, day, until, days, teams, logs_per_day)
+    rng = np.random.default_rng([seed, team_id, day.toordinal()])
+    tables = [
+        _service_day(rng, service, team, day, scale, [i for i in happening if i.service == service.name])
+        for service in team.services
+    ]
+    return pa.concat_tables(tables)
+
+
+def counts(
+    team_id: int, day: date, *, until: date, days: int, teams: int = 3, seed: int = 7, logs_per_day: int = 30_000
+) -> list[tuple[Service, Pattern, np.ndarray]]:
+    """Logs an hour, shape (24,), of each pattern of each service of a team-day, drawn as `generate` draws them.
+
+    Without a message being written, so not the very counts of `generate`, whose messages are drawn in between.
+    """
+    team, scale, happening = _planned(team_id, day, until, days, teams, logs_per_day)
+    rng = np.random.default_rng([seed, team_id, day.toordinal()])
+    return [
+        (service, pattern, of_pattern)
+        for service in team.services
+        for pattern, of_pattern in _counts(
+            rng, service, team, day, scale, [i for i in happening if i.service == service.name]
+        )
+    ]
+
+
+def _planned(
+    team_id: int, day: date, until: date, days: int, teams: int, logs_per_day: int
+) -> tuple[Team, float, list[Incident]]:
+    """The team with its busy hours, what its logs are multiplied with, and the incidents of the day."""
     if logs_per_day < 1:
         raise ValueError(f"logs_per_day is {logs_per_day}; it must be 1 or more")
     team, variation = _catalogue(team_id)
-    happening = [i for i in incidents(until, days, teams) if (i.team_id, i.day) == (team_id, day)]
+    moved = tuple(replace(s, peak=(s.peak + 3 * variation) % _HOURS) for s in team.services)
     scale = logs_per_day / sum(p.logs for s in team.services for p in s.patterns if not p.rare)
-    rng = np.random.default_rng([seed, team_id, day.toordinal()])
-    tables = []
-    for service in team.services:
-        moved = replace(service, peak=(service.peak + 3 * variation) % _HOURS)
-        tables.append(_service_day(rng, moved, team, day, scale, [i for i in happening if i.service == service.name]))
-    return pa.concat_tables(tables)
+    happening = [i for i in incidents(until, days, teams) if (i.team_id, i.day) == (team_id, day)]
+    return replace(team, services=moved), scale, happening
 
 
 def _rhythm(service: Service, pattern: Pattern, day: date) -> np.ndarray:
