@@ -1,4 +1,4 @@
-"""Anomalies: ours beside plain rules at the same false alarms, stated against measured rates, reports, the demo, speed."""
+"""Anomalies: ours beside plain rules at the same false alarms, stated and measured rates, reports, the demo, speed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,10 @@ def run(data: Path | None) -> str:
     """The section's Markdown."""
     parts = [
         "## Anomalies",
-        "Every detector gives each point a score from the points before it, and has one threshold over all series, set so"
-        " that it raises the same number of false alarms a series-day. An alarm is an unbroken run of flagged points; it"
-        " is a false one on points outside labelled windows and events put in. An event is found where a point of it is"
-        " flagged. Peers judge a point by the same time of the last 14 days, the last of them by the last day.",
+        "Every detector gives each point a score from the points before it, and has one threshold over all series, set"
+        " so that it raises the same number of false alarms a series-day. An alarm is an unbroken run of flagged points,"
+        " a false one if outside labelled windows and events put in. An event is found where a point of it is flagged."
+        " Peers judge a point by the same time of the last 14 days, the last of them by the last day.",
     ]
     nab = data / "nab" if data is not None else None
     if nab is None or not nab.is_dir():
@@ -103,7 +104,7 @@ def _labelled(nab: Path) -> str:
                 columns.setdefault(name, []).append(str(hits))
     header = ["detector", *(f"{step}, {rate} a day" for step in ("hourly", "5 minutes") for rate in RATES)]
     return (
-        f"**Labelled windows found** of {total} in the six NAB count series, at the false alarms a series-day named:\n\n"
+        f"**Labelled windows found** of {total} in the six NAB count series, by false alarms a series-day:\n\n"
         + table(header, [[name, *cells] for name, cells in columns.items()])
     )
 
@@ -136,8 +137,8 @@ def _put_in(nab: Path) -> str:
         counts.append(f"{len(where):,}")
     header = ["detector", *(f"{step}, {rate} a day" for step in ("hourly", "5 minutes") for rate in RATES)]
     return (
-        f"**Events put into the same series** ({' hourly and '.join(counts)} at 5 minutes, {SEEDS} and 2 seeds; 2, 3 or 5"
-        " times as much or as little, 1 to 6 hours, outside labelled windows), share found:\n\n"
+        f"**Events put into the same series** ({' hourly and '.join(counts)} at 5 minutes, {SEEDS} and 2 seeds; 2, 3 or"
+        " 5 times as much or as little, 1 to 6 hours, outside labelled windows), share found:\n\n"
         + table(header, [[name, *cells] for name, cells in columns.items()])
     )
 
@@ -215,7 +216,7 @@ def _simulated() -> str:
         for s in range(len(counts)):
             flat, mean = counts[s].reshape(-1), world.mean[s].reshape(-1)
             edges = np.linspace(history * 24, len(flat), each + 1).astype(int)
-            for a, b in zip(edges[:-1], edges[1:], strict=True):
+            for a, b in pairwise(edges.tolist()):
                 hours = int(rng.integers(1, 7))
                 start = int(rng.integers(a + 2, b - hours - 2))
                 factor = _factor(rng)
@@ -260,8 +261,8 @@ def _stated() -> str:
         measured = [f"{rate_at(parts, -np.log10(rate)):.3f}" for rate in _STATED]
         rows.append([f"{days} days, {rhythm}", *measured])
     return (
-        f"**Stated and measured false alarms a day** on clean simulated series ({SEEDS} seeds of 400), the first day after"
-        " the history:\n\n" + table(["history", *(f"stated {rate}" for rate in _STATED)], rows)
+        f"**Stated and measured false alarms a day** on clean simulated series ({SEEDS} seeds of 400), the first day"
+        " after the history:\n\n" + table(["history", *(f"stated {rate}" for rate in _STATED)], rows)
     )
 
 
@@ -284,8 +285,8 @@ def _reports() -> str:
             effect = "as by default" if floors else "none"
             rows.append([f"{level}", effect, f"{np.mean(shares):.3f}", f"{np.mean(power):.2f}"])
     return (
-        "**Reports of 5,000 clean series and 50 with an event** (3 or 5 times as much or as little, 2 to 6 hours; 3 seeds,"
-        " 14 days of history):\n\n"
+        "**Reports of 5,000 clean series and 50 with an event** (3 or 5 times as much or as little, 2 to 6 hours; 3"
+        " seeds, 14 days of history):\n\n"
         + table(["level", "floors on the effect", "share of false ones", "events found"], rows)
     )
 
@@ -333,8 +334,8 @@ def _demo() -> str:
         calm.append(other_high == 0)
     rows = [[kind, f"{np.mean(hits):.2f}"] for kind, hits in found.items()]
     return (
-        f"**The demo's incidents** ({SEEDS} seeds, three teams, 14 days of history, another weekday each), share found by"
-        f" kind; nothing else is at high in {np.mean(calm):.0%} of the seeds:\n\n" + table(["kind", "found"], rows)
+        f"**The demo's incidents** ({SEEDS} seeds, three teams, 14 days of history, another weekday each), share found"
+        f" by kind; nothing else is at high in {np.mean(calm):.0%} of the seeds:\n\n" + table(["kind", "found"], rows)
     )
 
 
@@ -346,7 +347,8 @@ def _speed() -> str:
     measured = work(f"{_HERE}:detect_many", 50_000)
     return (
         f"**50,000 pattern series × 24 hours × 14 days** of one team-day: {measured.answer['seconds']:.1f} s, and"
-        f" {measured.peak / 1e6:,.0f} MB at most in the process (the counts are {measured.answer['counts'] / 1e6:,.0f} MB)."
+        f" {measured.peak / 1e6:,.0f} MB at most in the process, {measured.answer['counts'] / 1e6:,.0f} MB of which are"
+        " the counts."
     )
 
 

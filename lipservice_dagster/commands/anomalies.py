@@ -103,7 +103,7 @@ def _value(text: str, where: str) -> float:
         value = float(text)
     except ValueError:
         raise click.ClickException(f"{where}: the value {text!r} is no number") from None
-    if math.isinf(value) or value < 0:
+    if not 0 <= value < math.inf:
         raise click.ClickException(f"{where}: the value {text} is no count; counts are 0 or more")
     return value
 

@@ -39,7 +39,7 @@ def history_days(series: Series) -> int:
     """Days of the window on which the team logged anything."""
     if not len(series.keys) or not series.days:
         return 0
-    return int((np.nan_to_num(series.window).sum(axis=(0, 2)) > 0).sum())
+    return int((np.nansum(series.window, axis=(0, 2)) > 0).sum())
 
 
 def is_learning(series: Series, settings: DetectorSettings | None = None) -> bool:
@@ -59,7 +59,7 @@ def parents(series: Series) -> np.ndarray:
 def tested_series(series: Series, parent: np.ndarray, settings: DetectorSettings, hours: int) -> np.ndarray:
     """(S,): series that are judged: enough history of their own, or of their service if they are new."""
     days = history(series.window, parent).sum(axis=1)
-    seen = np.nan_to_num(series.window).sum(axis=(1, 2)) > 0
+    seen = np.nansum(series.window, axis=(1, 2)) > 0
     new = ~seen & (series.today[:, :hours].sum(axis=1) > 0)
     # A service that is new as a whole has no history to judge it by; what tells is that the team has.
     own_service = parent == np.arange(len(parent))
@@ -104,7 +104,7 @@ class Report:
             scope=scope,
             subject=series.keys["subject"].to_numpy(dtype=object),
             tested=tested_series(series, parent, settings, hours),
-            seen=np.nan_to_num(series.window).sum(axis=(1, 2)) > 0,
+            seen=np.nansum(series.window, axis=(1, 2)) > 0,
             expectation=expectation,
             log_weight=_log_weight(series, parent, expectation),
             error_share=shares,

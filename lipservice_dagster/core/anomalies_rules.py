@@ -1,6 +1,6 @@
 """Two plain rules over the same series: a ratio of 2, 3, 5, and a z-score of 3.
 
-What belongs here: what many alerting tools do, to compare the detector with and for those who want just that. They
+What belongs here: what many alerting tools do, to compare the detector with, and for teams with a day of history. They
 judge each hour by itself against the mean of the same hour in the window, know neither weekdays nor how sure that mean
 is, and correct for nothing, so they raise more false alarms the more series and the less history there is.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from lipservice_dagster.core.anomalies_frame import frame, key_columns
-from lipservice_dagster.core.anomalies_report import DetectorSettings, is_learning
+from lipservice_dagster.core.anomalies_report import DetectorSettings, history_days
 from lipservice_dagster.core.anomalies_text import (
     ERROR_SURGE,
     HIGH,
@@ -43,7 +43,7 @@ def ratio_rule(
 ) -> pd.DataFrame:
     """Hours at 2, 3, 5 times their mean in the window or at a half, a third, a fifth; columns `frames.ANOMALIES`.
 
-    ``settings`` gives ``least_logs`` and ``min_days``. ``p_value`` is NaN; ``confidence`` is 1 − 1/ratio.
+    One day of history is enough. ``settings`` gives ``least_logs``. ``p_value`` is NaN; ``confidence`` is 1 − 1/ratio.
     """
 
     def score(today: np.ndarray, mean: np.ndarray, _: np.ndarray) -> np.ndarray:
@@ -60,7 +60,8 @@ def zscore_rule(
     """Hours more than 3 standard deviations from their mean in the window; columns `frames.ANOMALIES`.
 
     The deviation is that of the same hour over the window's days, at least the square root of the mean and 1.
-    ``settings`` gives ``least_logs`` and ``min_days``. ``p_value`` is the normal one, ``confidence`` 1 minus it.
+    One day of history is enough. ``settings`` gives ``least_logs``. ``p_value`` is the normal one, ``confidence`` 1
+    minus it.
     """
 
     def score(today: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
@@ -85,7 +86,7 @@ def _rule(
     sure: Callable[[float], tuple[float, float]],
 ) -> pd.DataFrame:
     settings = settings or DetectorSettings()
-    if not hours or is_learning(series, settings):
+    if not hours or not history_days(series):
         return frame([], team_id, day)
     today, window = series.today[:, :hours], series.window[:, :, :hours]
     there = ~np.isnan(window).any(axis=2).all(axis=0)
