@@ -33,9 +33,9 @@ def run(data: Path | None) -> str:
     parts = [
         "## Anomalies",
         "Every detector gives each point a score from the points before it, and has one threshold over all series, set"
-        " so that it raises the same number of false alarms a series-day. An alarm is an unbroken run of flagged points,"
-        " a false one if outside labelled windows and events put in. An event is found where a point of it is flagged."
-        " Peers judge a point by the same time of the last 14 days, the last of them by the last day.",
+        " so that it raises the same number of false alarms a series-day. An alarm is an unbroken run of flagged"
+        " points; outside labelled windows and events put in it is a false one. An event is found where a point of it"
+        " is flagged. Peers judge a point by the same time of the last 14 days, the last of them by the last day.",
     ]
     nab = data / "nab" if data is not None else None
     if nab is None or not nab.is_dir():

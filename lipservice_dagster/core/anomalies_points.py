@@ -14,7 +14,7 @@ and in what is learnt, counts are cut to what the day before makes believable, s
 nor one point a long run; a level that stays for more than half a day becomes believable.
 
 **Stated rate.** Tails of each run length and side, and in the end those of the whole score, are set against the series'
-own daily maxima (`anomalies_calibration`).
+own daily maxima (`anomalies_calibration`); rates far below what so few days can tell are drawn towards it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ _LEAST_DISPERSION = 5e-4
 _UNIT_POINTS = 10.0
 _CUT = 3.5
 _SPREAD_POWER = 0.85
+# Beyond what comes once in twenty days, a series cannot be sure of rates it has seen too few days for: strengths x
+# become those of a tail whose scale was told by so many observations a day (as Student's t of the normal's).
+_SURE, _EVIDENCE = 3.0, 0.4
 _LATER_HALF, _LAST_QUARTER, _LAST_POINT = 0.4, 0.25, -1.0
 _RELAPSE_DAYS = 0.5
 _BLOCKS = 4
@@ -89,6 +92,9 @@ def judge(values: np.ndarray, days: Sequence[date]) -> Judged:
         best = memory.relapses.discounted(best)
         location, scale = tail_of_maxima(memory.maxima[:, :d], 1, _SCORE_PRIOR)
         strength[:, d] = (best - location[:, None]) / scale[:, None]
+        evidence = _EVIDENCE * today.past.sum(axis=1)[:, None] / n
+        beyond = np.maximum(strength[:, d] - _SURE, 0.0)
+        strength[:, d] = np.minimum(strength[:, d], _SURE) + evidence * np.log1p(ratio(beyond, evidence))
         memory.close(d, best, judged.mean(axis=1) >= 0.5)
     rate = np.exp(np.minimum(-strength, 50.0))
     p_value = np.where(np.isfinite(strength), -np.expm1(-rate / n), np.nan)

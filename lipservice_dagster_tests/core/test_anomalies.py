@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.demo import series_of, tells_of
 from lipservice_dagster.core import anomalies_statistics as statistics
 from lipservice_dagster.core.anomalies import (
     DETECTORS,
@@ -24,6 +25,7 @@ from lipservice_dagster.core.anomalies_expectation import expect
 from lipservice_dagster.core.anomalies_text import confidence
 from lipservice_dagster.core.frames import ANOMALIES
 from lipservice_dagster.core.series import KEYS, Series
+from lipservice_dagster.local.demo_logs import incidents, team_ids
 
 DAY = date(2026, 3, 18)  # a Wednesday
 WEEKDAY = np.array([1.0, 1.05, 1.0, 0.95, 1.0, 0.5, 0.4])
@@ -502,3 +504,39 @@ def test_plain_rules_grade_by_ratio_and_by_z():
     today[:] = 120
     assert ratio_rule(series, team_id=7, day=DAY).empty
     assert zscore_rule(series, team_id=7, day=DAY).empty
+
+
+@pytest.mark.parametrize("rule", [ratio_rule, zscore_rule])
+def test_plain_rules_judge_from_one_day_on(rule):
+    series = world(21, days=1, dispersion=0.01)
+    assert found(series).empty
+    put(series, "p0", slice(3, 9), 50.0)
+    told = rule(series, team_id=7, day=DAY)
+    assert ((told["subject"] == "p0") & (told["severity"] == "high")).any()
+    series.window[:] = np.nan
+    assert rule(series, team_id=7, day=DAY).empty
+
+
+def test_three_days_are_enough_for_five_times_the_rate():
+    """Two of the busy hours of a pattern of some hundred logs an hour."""
+    told = 0
+    for seed in range(6):
+        series = world(seed, days=3, dispersion=0.03)
+        busy = min(int(series.window[index(series, "pattern", "p0")].sum(axis=0).argmax()), 22)
+        put(series, "p0", slice(busy, busy + 2), 5.0)
+        told += bool(found(series)["service"].eq("s0").any())
+    assert told >= 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_incidents_of_the_demo_are_found_and_nothing_else_is_high(seed):
+    until = date(2026, 9, 10) + timedelta(days=3 * seed)
+    happened = [i for i in incidents(until, 15) if i.day == until]
+    for team in team_ids():
+        anomalies = detect(series_of(team, until, days=15, seed=seed), team_id=team, day=until)
+        rows = list(anomalies.itertuples())
+        of_team = [i for i in happened if i.team_id == team]
+        for incident in of_team:
+            assert any(row.kind == incident.kind and tells_of(row, incident) for row in rows), incident
+        for row in rows:
+            assert row.severity != "high" or any(tells_of(row, i) for i in of_team), row.explanation
