@@ -1,16 +1,9 @@
 """What a count series should do today: expectation by hour, and how far it usually strays from it.
 
-What belongs here: what is learnt from the window. How today's counts are judged against it stands in
-`lipservice_dagster.core.anomalies_tests`.
+What belongs here: what is learnt from the window. Rhythm and level of the day come from `anomalies_rhythm`; how today's
+counts are judged against them stands in `anomalies_findings`.
 
-**Candidates.** A series may follow its own hours of the day (all days alike; days of the same class, Monday to Friday
-or weekend; the same weekday; the latest days most), its service's rhythm at its own level, or no rhythm at all. Each is
-a weighted mean over the window, so each window day can be predicted by the others: the candidate with the least mean
-squared error of the square roots (counts have even variance there) is taken, series by series. Classes of days are
-weighed rather than cut, which is the shrinkage towards the plain mean; ``recent`` predicts a day only by earlier ones,
-so it wins where the level moved and not because of its neighbours.
-
-**Dispersion.** The same left-out predictions give the variance a *prediction* has, estimation error included: for sums
+**Dispersion.** The predictions of window days by the others give the variance a *prediction* has, estimation error included: for sums
 over runs of n hours, φ_n = Σ(R² − c·E) / Σ c·E², R the error, E the prediction, c = 1 + Σw² of its weights (negative
 binomial: variance = mean + φ·mean²). Runs have φ of their own because hours of one day stray together. It is shrunk
 towards the median of its kind in the report with `PRIOR_DF` degrees of freedom; what it has of its own grows with days,

@@ -1,6 +1,6 @@
 """Which hours are one anomaly: significant runs of a series become separate stretches.
 
-What belongs here: hours. Whether a run is significant is decided in `lipservice_dagster.core.anomalies_tests`.
+What belongs here: hours. Whether a run is significant is decided in `lipservice_dagster.core.anomalies_findings`.
 """
 
 from __future__ import annotations

@@ -518,13 +518,14 @@ def test_plain_rules_judge_from_one_day_on(rule):
 
 
 def test_three_days_are_enough_for_five_times_the_rate():
-    """Two of the busy hours of a pattern of some hundred logs an hour."""
+    """Two of the busy hours of a pattern of some hundred logs an hour, on a Friday after three working days."""
+    friday = date(2026, 3, 20)
     told = 0
     for seed in range(6):
-        series = world(seed, days=3, dispersion=0.03)
+        series = world(seed, days=3, dispersion=0.03, day=friday)
         busy = min(int(series.window[index(series, "pattern", "p0")].sum(axis=0).argmax()), 22)
         put(series, "p0", slice(busy, busy + 2), 5.0)
-        told += bool(found(series)["service"].eq("s0").any())
+        told += bool(detect(series, team_id=7, day=friday)["service"].eq("s0").any())
     assert told >= 5
 
 
