@@ -3,11 +3,11 @@
 What belongs here: what is learnt from the window. Rhythm and level of the day come from `anomalies_rhythm`; how today's
 counts are judged against them stands in `anomalies_findings`.
 
-**Dispersion.** The predictions of window days by the others give the variance a *prediction* has, estimation error included: for sums
-over runs of n hours, φ_n = Σ(R² − c·E) / Σ c·E², R the error, E the prediction, c = 1 + Σw² of its weights (negative
-binomial: variance = mean + φ·mean²). Runs have φ of their own because hours of one day stray together. It is shrunk
-towards the median of its kind in the report with `PRIOR_DF` degrees of freedom; what it has of its own grows with days,
-with hours, and with how much of its variance is more than Poisson.
+**Dispersion.** The predictions of window days by the others give the variance a *prediction* has, estimation error
+included: for sums over runs of n hours, φ_n = Σ(R² − c·E) / Σ c·E², R the error, E the prediction, c = 1 + Σw² of its
+weights (negative binomial: variance = mean + φ·mean²). Runs have φ of their own because hours of one day stray
+together. It is shrunk towards the median of its kind in the report with `PRIOR_DF` degrees of freedom; what it has of
+its own grows with days, with hours, and with how much of its variance is more than Poisson.
 """
 
 from __future__ import annotations

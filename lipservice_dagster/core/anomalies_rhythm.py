@@ -113,55 +113,63 @@ def predict(
     """
     n = y.shape[2]
     mask = has.astype(float)
-    total = y.sum(axis=2)
-    level, level_left, level_weight, level_left_weight, valid = _levels(total, mask, ways.levels)
-    known = np.maximum(mask.sum(axis=1), 1.0)
+    level, level_left, level_weight, level_left_weight, valid = _levels(y.sum(axis=2), mask, ways.levels)
+    shapes = [*_shapes(y, mask, ways.rhythms), _flat(y, mask)]
+    if service is not None:
+        shapes.append(_Shape(*service, np.zeros(len(y)), np.zeros(mask.shape), 0.0))
+    counted = (valid & has).astype(float)
+    root, root_level = np.sqrt(y), np.sqrt(level_left)[:, :, None]
+    losses = [np.einsum("bdh,bd->b", (root - root_level * np.sqrt(s.left_out)) ** 2, counted) for s in shapes]
+    shares = _averaging(np.stack(losses), counted.sum(axis=1) * n, np.array([s.cost for s in shapes]))
+    # Summed shape by shape: stacked, they would take several times the memory.
+    today, left_out = np.zeros((len(y), n)), np.zeros(y.shape)
+    weight, left_weight = np.zeros(len(y)), np.zeros(mask.shape)
+    for share, shape in zip(shares, shapes, strict=True):
+        today += share[:, None] * shape.today
+        left_out += share[:, None, None] * shape.left_out
+        weight += share * shape.weight
+        left_weight += share[:, None] * shape.left_out_weight
+    return Prediction(
+        level[:, None] * today,
+        np.minimum(weight + level_weight / n, 1.0),
+        level_left[:, :, None] * left_out,
+        np.minimum(left_weight + level_left_weight / n, 1.0),
+        valid,
+        today,
+        left_out,
+    )
 
-    shapes: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]] = []
-    for extra, scheme in enumerate(ways.rhythms):
+
+@dataclass(frozen=True)
+class _Shape:
+    """A candidate for the rhythm: fields as in `Prediction`, and what it costs in the averaging."""
+
+    today: np.ndarray
+    left_out: np.ndarray
+    weight: np.ndarray
+    left_out_weight: np.ndarray
+    cost: float
+
+
+def _shapes(y: np.ndarray, mask: np.ndarray, rhythms: Sequence[DayWeights]) -> list[_Shape]:
+    shapes = []
+    for extra, scheme in enumerate(rhythms):
         sums = np.matmul(scheme.left_out, y)
         today = np.einsum("d,bdh->bh", scheme.today, y)
-        squares = divide(mask @ (scheme.left_out**2).T, (mask @ scheme.left_out.T) ** 2, 1.0)
-        square = divide(mask @ scheme.today**2, (mask @ scheme.today) ** 2, 1.0)
-        for cost, (smooth, share) in zip(_SHARPNESS_COST, _smoothings(n), strict=False):
-            cost = cost + _CLASS_COST * extra
-            shapes.append((_shares(smooth(today)), _shares(smooth(sums)), square * share, squares * share, cost))
-    flat = np.full((len(y), n), 1.0 / n)
-    shapes.append(
-        (
-            flat,
-            np.broadcast_to(flat[:, None], y.shape),
-            1 / known / n,
-            np.repeat((1 / known / n)[:, None], y.shape[1], 1),
-            0.0,
-        )
-    )
-    if service is not None:
-        zero = np.zeros(len(y))
-        shapes.append((*service, zero, np.zeros(mask.shape), 0.0))
+        left_weight = divide(mask @ (scheme.left_out**2).T, (mask @ scheme.left_out.T) ** 2, 1.0)
+        weight = divide(mask @ scheme.today**2, (mask @ scheme.today) ** 2, 1.0)
+        for cost, (smooth, left) in zip(_SHARPNESS_COST, _smoothings(y.shape[2]), strict=False):
+            parts = _shares(smooth(today)), _shares(smooth(sums)), weight * left, left_weight * left
+            shapes.append(_Shape(*parts, cost + _CLASS_COST * extra))
+    return shapes
 
-    root = np.sqrt(y)
-    counted = valid & has
-    losses = []
-    root_level = np.sqrt(level_left)[:, :, None]
-    for _, left, *_rest in shapes:
-        error = np.einsum("bdh,bd->b", (root - root_level * np.sqrt(left)) ** 2, counted.astype(float))
-        losses.append(error)
-    points = counted.sum(axis=1) * n
-    shares = _averaging(np.stack(losses), points, np.array([s[4] for s in shapes]))
-    shape_today = sum(w[:, None] * s[0] for w, s in zip(shares, shapes, strict=True))
-    shape_left = sum(w[:, None, None] * s[1] for w, s in zip(shares, shapes, strict=True))
-    weight = sum(w * s[2] for w, s in zip(shares, shapes, strict=True)) + level_weight / n
-    left_weight = sum(w[:, None] * s[3] for w, s in zip(shares, shapes, strict=True)) + level_left_weight / n
-    return Prediction(
-        level[:, None] * shape_today,
-        np.minimum(weight, 1.0),
-        level_left[:, :, None] * shape_left,
-        np.minimum(left_weight, 1.0),
-        valid,
-        shape_today,
-        shape_left,
-    )
+
+def _flat(y: np.ndarray, mask: np.ndarray) -> _Shape:
+    n = y.shape[2]
+    weight = 1 / np.maximum(mask.sum(axis=1), 1.0) / n
+    slots = np.full((len(y), n), 1.0 / n)
+    left_out = np.broadcast_to(slots[:, None], y.shape)
+    return _Shape(slots, left_out, weight, np.repeat(weight[:, None], y.shape[1], axis=1), 0.0)
 
 
 def _levels(
