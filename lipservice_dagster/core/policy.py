@@ -33,6 +33,7 @@ from pydantic import (
 
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, SEVERITIES
 from lipservice_dagster.core.judgements import Category
+from lipservice_dagster.core.problems import explain
 from lipservice_sampler.masks import MASK_VERSION
 
 SCHEMA_VERSION = 1
@@ -212,7 +213,7 @@ def parse(text: str | bytes | Mapping[str, Any]) -> Policy:
             return Policy.model_validate_json(text)
         return Policy.model_validate(text)
     except ValidationError as error:
-        raise PolicyError(_explain(text, error)) from error
+        raise PolicyError(explain("policy", text, error)) from error
 
 
 def version(policy: Policy) -> str:
@@ -301,18 +302,3 @@ def _change(before: float | None, after: float | None) -> str:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _explain(text: str | bytes | Mapping[str, Any], error: ValidationError) -> str:
-    name = "policy"
-    if isinstance(text, Mapping):
-        name += " of team {}, service {!r}, environment {!r}".format(
-            *(text.get(key, "?") for key in ("team_id", "service", "environment"))
-        )
-    lines = [f"{name} is not valid:"]
-    for problem in error.errors(include_url=False, include_context=False):
-        where = ".".join(str(part) for part in problem["loc"]) or "document"
-        got = problem["input"]
-        shown = f" (got {got!r})" if isinstance(got, (str, int, float, type(None))) and problem["loc"] else ""
-        lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{shown}")
-    return "\n".join(lines)
