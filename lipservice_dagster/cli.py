@@ -85,7 +85,8 @@ def _settings() -> Settings:
     except UnicodeDecodeError as error:
         raise click.ClickException(f"The file .env in this folder is not UTF-8: {error}") from error
     except ValidationError as error:
-        problems = "\n".join(f"  {PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        fields = (PREFIX + str(e["loc"][0]).upper() + ": " if e["loc"] else "" for e in error.errors())
+        problems = "\n".join(f"  {f}{e['msg']}" for f, e in zip(fields, error.errors(), strict=True))
         raise click.ClickException(
             f"The settings are not valid:\n{problems}\n`lipservice config --help` says more"
         ) from error

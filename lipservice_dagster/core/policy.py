@@ -71,6 +71,9 @@ class PatternRate(_Part):
     signature: str = Field(min_length=1, description="Hash of service and template.")
     template: str = Field(description="Text of the pattern; variables are <*>.")
     rate: Rate = Field(description="Probability to keep a log of this pattern.")
+    goal: Rate | None = Field(
+        default=None, description="The rate that worth and budget ask for without the ramp; null: there is no ramp."
+    )
     worth: float = Field(
         default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="What it was judged to be worth."
     )
@@ -118,11 +121,24 @@ class Expected(_Part):
     kept_logs: Amount = 0.0
     kept_bytes: Amount = 0.0
     share: float = Field(default=1.0, ge=0.0, le=1.0, description="Kept bytes of all bytes; 1 of an empty day.")
-    budget_bytes: Amount | None = Field(default=None, description="Bytes a day that were asked for; none: no budget.")
+    budget_bytes: Amount | None = Field(
+        default=None, description="Bytes a day that were asked for; null where none were."
+    )
+    budget_logs: Amount | None = Field(default=None, description="Logs a day that were asked for instead.")
     budget_in_force: Amount | None = Field(
-        default=None, description="The budget, or what floors and patterns kept whole need where that is more."
+        default=None,
+        description="The larger of the budget and what floors, patterns kept whole and the ramp need, in bytes.",
     )
     severities: dict[Severity, SeverityEffect] = Field(default_factory=dict)
+
+
+class Ramp(_Part):
+    """How far rates are on their way down to their goals."""
+
+    fall: float = Field(gt=0.0, lt=1.0, description="A rate is at least this share of the day before's.")
+    window_fingerprint: str = Field(description="Hash of the goals of the days before that it was counted from.")
+    days_to_go: int = Field(ge=0, description="In how many days rates are at their goals, should those stay.")
+    goal_in_force: Amount = Field(description="The budget in force, in bytes, once they are.")
 
 
 class Policy(_Part):
@@ -141,6 +157,7 @@ class Policy(_Part):
     )
     unknown: Unknown = Unknown()
     floors: Floors = Floors()
+    ramp: Ramp | None = None
     reasoning: str = ""
     generated_by: Literal["rules", "llm", "keep-all"]
     llm_model: str | None = None
