@@ -239,6 +239,32 @@ def policy_history(team_id: int, service: str, environment: str) -> None:
     command.history(_settings(), team_id, service, environment)
 
 
+@policy.command("diff")
+@click.argument("one", required=False)
+@click.argument("other", required=False)
+@team_option
+@click.option("--service", required=True, help="Name of the service.")
+@environment_option
+def policy_diff(team_id: int, service: str, environment: str, one: str | None, other: str | None) -> None:
+    """What changes from policy ONE to policy OTHER, in sentences, the largest changes of patterns first.
+
+    Each is a day (2026-09-10), a version or its beginning, or in-force. By default ONE is what is in force and OTHER
+    the newest computed. Overrides in force, which come first whatever the policy, are shown below.
+    """
+    from lipservice_dagster.commands import policy as command
+
+    command.print_difference(_settings(), team_id, service, environment, one, other)
+
+
+@policy.command("schema")
+@click.option("--overlay", is_flag=True, help="Of the overlay (overrides and boosts) instead of the policy.")
+def policy_schema(overlay: bool) -> None:
+    """The JSON schema of the policy document."""
+    from lipservice_dagster.commands import policy as command
+
+    command.schema(overlay)
+
+
 def _release_options(function: click.decorators.FC) -> click.decorators.FC:
     for option in (
         reason_option,
@@ -441,6 +467,7 @@ _SAY_IT_THEMSELVES = {
     "UnknownPolicyError",
     "OpenDayError",
     "OverrideError",
+    "PolicyError",
     "IngestError",
     "RunError",
 }

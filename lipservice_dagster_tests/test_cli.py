@@ -114,6 +114,8 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     history = ok(lipservice(home, "policy", "history", "--team", "7", "--service", "shop"))
     assert history.index("live") < history.index("shadow")
     assert "ada" in history
+    changes = ok(lipservice(home, "policy", "diff", str(YESTERDAY), "in-force", "--team", "7", "--service", "shop"))
+    assert "nothing changes" in changes
     of_shop, who = ("--team", "7", "--service", "shop"), ("--owner", "ada", "--reason", "finance reads it")
     capped = ("--cap", "0.1", "--until", "3d", "--template", lines.split("\n", 1)[0])
     added = ok(lipservice(home, "override", "add", *of_shop, *capped, *who))

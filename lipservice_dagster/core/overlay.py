@@ -166,7 +166,7 @@ def parse_overlay(text: str | bytes | Mapping[str, Any]) -> Overlay:
 
 
 def overlay_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of the document."""
+    """The JSON schema (draft 2020-12) of the document; published as docs/overlay.schema.json."""
     return Overlay.model_json_schema(mode="serialization")
 
 

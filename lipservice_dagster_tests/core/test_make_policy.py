@@ -16,6 +16,7 @@ from lipservice_dagster.core.overlay import Overlay
 from lipservice_dagster.core.policy import Policy, document, parse, to_json
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_sampler.decision import decide, error_like
+from lipservice_sampler.text import signature
 
 DAY = date(2026, 9, 10)
 SCOPE = (7, "checkout", "prod", DAY)
@@ -460,6 +461,7 @@ def test_the_model_behind_the_judgements_is_named():
 
 def test_the_document_is_valid_and_its_effect_can_be_computed_anew():
     signatures = day_of(BULK, row(2, "b <*>", {"warn": 700}))
+    signatures["signature"] = [signature("checkout", template) for template in signatures["template"]]
     policy = make(signatures)
     assert parse(to_json(policy)) == policy
     again = expected_effect(policy, signatures)
