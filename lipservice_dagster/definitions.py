@@ -6,7 +6,6 @@ import warnings
 
 import dagster as dg
 
-from lipservice_dagster.core.make_policy import PolicySettings
 from lipservice_dagster.defs import (
     anomaly_reports,
     automation,
@@ -42,7 +41,7 @@ def build_defs(
         *signatures.build(team_days),
         *clusters.build(team_days),
         *anomaly_reports.build(team_days, settings.window_days),
-        *policies.build(team_days, PolicySettings(target_reduction=settings.target_reduction), settings.price_per_gb),
+        *policies.build(team_days, settings.policy_settings(), settings.price_per_gb),
         *policy_releases.build(team_days),
     ]
     checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]

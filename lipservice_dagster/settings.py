@@ -14,8 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lipservice_dagster.core.budget import contradiction
+from lipservice_dagster.core.policy_settings import PolicySettings
 
 PREFIX = "LIPSERVICE_"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -85,8 +88,25 @@ class Settings(BaseSettings):
     target_reduction: float = Field(
         default=0.7, ge=0, le=0.99, description="Share of a service's bytes that a policy aims to save."
     )
+    budget_bytes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Bytes a day that the policies of a team aim to keep, instead of target_reduction; its services "
+        "share them in proportion to what they log.",
+    )
+    budget_logs: float | None = Field(default=None, gt=0, description="Likewise logs a day.")
+    budget_money: float | None = Field(
+        default=None, gt=0, description="Likewise money a month (30 days), at price_per_gb."
+    )
     price_per_gb: float = Field(
-        default=0.25, ge=0, description="Price of a gigabyte (10⁹ bytes) of logs, for the savings that are shown."
+        default=0.25, ge=0, description="Price of a gigabyte (10⁹ bytes) of logs, for savings and a budget of money."
+    )
+    min_rate: float = Field(default=0.01, gt=0, le=1, description="The least rate that a policy gives to anything.")
+    floor_per_hour: float = Field(
+        default=10, ge=0, description="Logs of a pattern that a policy keeps in an active hour, on average."
+    )
+    fall_a_day: float = Field(
+        default=0.5, gt=0, le=0.9, description="Least share of a rate that the next day's policy keeps; rising is free."
     )
     concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
@@ -105,6 +125,17 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Settings:
+        if problem := contradiction(self.model_fields_set, self):
+            raise ValueError(problem)
+        return self
+
+    def policy_settings(self) -> PolicySettings:
+        """What policies are made with."""
+        given = self.model_fields_set & set(PolicySettings.model_fields)
+        return PolicySettings(**{name: getattr(self, name) for name in given})
 
     @property
     def embedded_logs(self) -> Path:

@@ -17,6 +17,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from lipservice_dagster.cli import cli
 
 LIPSERVICE = Path(sys.executable).with_name("lipservice")
 YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date()
@@ -111,6 +114,20 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     history = ok(lipservice(home, "policy", "history", "--team", "7", "--service", "shop"))
     assert history.index("live") < history.index("shadow")
     assert "ada" in history
+    changes = ok(lipservice(home, "policy", "diff", str(YESTERDAY), "in-force", "--team", "7", "--service", "shop"))
+    assert "nothing changes" in changes
+    of_shop, who = ("--team", "7", "--service", "shop"), ("--owner", "ada", "--reason", "finance reads it")
+    capped = ("--cap", "0.1", "--until", "3d", "--template", lines.split("\n", 1)[0])
+    added = ok(lipservice(home, "override", "add", *of_shop, *capped, *who))
+    assert "at most 0.1 kept (ada, until" in added
+    assert "it speaks of 1 pattern of the newest day" in added
+    contradicting = ("--never-sample", "--no-end", *capped[4:])
+    refused = lipservice(home, "override", "add", *of_shop, *contradicting, *who)
+    assert refused.returncode == 1
+    assert "override 1 in force says already" in refused.stderr
+    assert "finance" in ok(lipservice(home, "override", "list", "--team", "7"))
+    ok(lipservice(home, "override", "remove", "1", "--team", "7", "--by", "bob", "--reason", "over"))
+    assert "removed" in ok(lipservice(home, "override", "list", "--team", "7", "--history"))
     unknown = lipservice(home, "policy", "show", "--team", "7", "--service", "nope")
     assert unknown.returncode == 1
     assert "'shop'" in unknown.stderr
@@ -213,6 +230,26 @@ def test_a_dotenv_that_is_no_text_is_told(home: Path) -> None:
     assert ".env" in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["dev"], ["ingest"], ["run"], ["policy", "release"], ["db"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["dev"], ["ingest"], ["run"], ["policy", "release"], ["override", "add"], ["db"]]
+)
 def test_help_teaches(home: Path, command: list[str]) -> None:
     assert "Usage: lipservice" in ok(lipservice(home, *command, "--help"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (["--cap", "0.1", "--until", "soon"], "'soon' is no end; ends read"),
+        (["--cap", "1.5", "--until", "3d"], "--cap 1.5 is out of bounds"),
+        (["--cap", "0.1", "--no-end"], "what loses logs must name its end"),
+        (["--never-sample"], "say when it ends"),
+        (["--until", "3d"], "say one of --never-sample, --cap RATE and --lift-error-like"),
+        (["--never-sample", "--cap", "0.1", "--until", "3d"], "say one of"),
+    ],
+)
+def test_an_override_that_makes_no_sense_is_a_usage_error(said: list[str], told: str) -> None:
+    of_shop = ["override", "add", "--team", "7", "--service", "shop", "--owner", "ada", "--reason", "x"]
+    done = CliRunner().invoke(cli, [*of_shop, *said])
+    assert done.exit_code == 2
+    assert told in done.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 
 import click
 from rich.console import Console
@@ -12,11 +12,12 @@ from rich.table import Table
 from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.commands.findings import line
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.policy import Policy, parse
+from lipservice_dagster.core.overlay import describe, overlay_schema
+from lipservice_dagster.core.policy import Policy, diff, json_schema, parse
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
-from lipservice_dagster.storage import materializations, releases
+from lipservice_dagster.storage import materializations, overrides, releases
 from lipservice_dagster.storage.database import Database
 
 _MOST_PATTERNS = 25
@@ -98,6 +99,49 @@ def show(
         return
     state = f"{current[0].state}, version {current[0].version} of {current[0].day}" if current else "nothing"
     print_policy(parse(document), version, f"in force: {state}")
+
+
+def print_difference(
+    settings: Settings, team_id: int, service: str, environment: str, one: str | None, other: str | None
+) -> None:
+    """Print what changes from one policy to another: by default from what is in force to the newest computed."""
+    with stack.database(settings) as database:
+        first = _named(database, team_id, service, environment, one or _IN_FORCE)
+        second = _named(database, team_id, service, environment, other)
+        said = overrides.overlay(database, team_id, service, environment, datetime.now(UTC))
+    changes = diff(first, second)
+    click.echo(f"from version {first.version} of {first.day} to version {second.version} of {second.day}:")
+    for change in changes or ["nothing changes"]:
+        click.echo(f"  {line(change)}")
+    for sentence in describe(said):
+        click.echo(f"  first in force over both: {line(sentence)}")
+
+
+def schema(overlay: bool) -> None:
+    """Print the JSON schema of the policy or of the overlay document."""
+    click.echo(json.dumps(overlay_schema() if overlay else json_schema(), indent=2, ensure_ascii=False))
+
+
+_IN_FORCE = "in-force"
+
+
+def _named(database: Database, team_id: int, service: str, environment: str, which: str | None) -> Policy:
+    """The policy in force, of a day or of a version (computed, or once released); None: the newest computed."""
+    if which is None:
+        return parse(releases.computed(database, team_id, service, environment)[2])
+    released = releases.history(database, team_id, service, environment)
+    if which == _IN_FORCE:
+        if not released:
+            raise releases.UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
+        return parse(released[0].document)
+    try:
+        day = date.fromisoformat(which)
+    except ValueError:
+        for entry in released:
+            if entry.version.startswith(which):
+                return parse(entry.document)
+        return parse(releases.computed(database, team_id, service, environment, version=which)[2])
+    return parse(releases.computed(database, team_id, service, environment, day=day)[2])
 
 
 def print_policy(policy: Policy, version: str, state: str, console: Console | None = None) -> None:

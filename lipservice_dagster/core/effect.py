@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, REST_MESSAGE, SEVERITIES, hours_matrix
 from lipservice_dagster.core.policy import Expected, Policy, SeverityEffect, document
-from lipservice_dagster.core.sampling import Rates
 from lipservice_sampler.decision import decide, error_like, expected_kept, indexed
+from lipservice_sampler.overlay import Overlay
 
 SAMPLED = [rank for rank, name in enumerate(SEVERITIES) if name not in ERROR_SEVERITIES]
 """Places of the severities that may be sampled, in `frames.SEVERITIES`."""
@@ -37,11 +38,14 @@ def severity_volumes(signatures: pd.DataFrame) -> NDArray[np.float64]:
     return np.where(apart[:, None], spread, volumes)
 
 
-def expected_effect(policy: Policy, signatures: pd.DataFrame, budget: Rates | None = None) -> Expected:
+def expected_effect(
+    policy: Policy, signatures: pd.DataFrame, overlay: Overlay | None = None, at: datetime | None = None
+) -> Expected:
     """What a policy would keep of a day: Σ over signatures and severities of logs × the rate `decide` gives.
 
     The logs of a pattern the policy does not list count as unknown: the first of each hour are kept. Rest-rows, whose
-    logs are of patterns too rare to be told apart, count as the first of theirs. ``budget`` is reported with it.
+    logs are of patterns too rare to be told apart, count as the first of theirs. ``overlay`` is decided with, as it is
+    in force ``at`` a moment. The budget fields are left to who made the policy.
     """
     plain = indexed(document(policy))
     listed = plain["pattern_rates"]
@@ -51,12 +55,13 @@ def expected_effect(policy: Policy, signatures: pd.DataFrame, budget: Rates | No
     shares = hours * ratio(np.ones(len(hours)), hours.sum(axis=1))[:, None]
     for i, (signature, template) in enumerate(zip(signatures["signature"], signatures["template"], strict=True)):
         like = error_like(template)
+        said: dict[str, Any] = {"overlay": overlay, "masked": template, "at": at}
         for rank in np.flatnonzero(volumes[i]):
             name, logs = SEVERITIES[rank], volumes[i, rank]
             if signature in listed or template == REST_MESSAGE:
-                kept[i, rank] = logs * decide(plain, name, signature, like).rate
+                kept[i, rank] = logs * decide(plain, name, signature, like, **said).rate
             else:
-                kept[i, rank] = expected_kept(plain, name, signature, like, (logs * shares[i]).tolist())
+                kept[i, rank] = expected_kept(plain, name, signature, like, (logs * shares[i]).tolist(), **said)
     kept = np.minimum(kept, volumes)
     bytes_per_log = ratio(signatures["weighted_bytes"].to_numpy(float), signatures["weighted_logs"].to_numpy(float))
     all_bytes, kept_bytes = float(volumes.sum(axis=1) @ bytes_per_log), float(kept.sum(axis=1) @ bytes_per_log)
@@ -71,8 +76,6 @@ def expected_effect(policy: Policy, signatures: pd.DataFrame, budget: Rates | No
         kept_logs=kept.sum(),
         kept_bytes=kept_bytes,
         share=round(min(kept_bytes / all_bytes, 1.0), 6) if all_bytes else 1.0,
-        budget_bytes=budget.budget_bytes if budget else None,
-        budget_in_force=budget.budget_in_force if budget else None,
         severities=effects,
     )
 

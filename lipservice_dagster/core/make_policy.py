@@ -8,76 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
+from lipservice_dagster.core.budget import Budget, amount, budget_of, size
 from lipservice_dagster.core.effect import ERRORS, SAMPLED, expected_effect, ratio, severity_volumes
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, REST_MESSAGE, SEVERITIES, hours_matrix
-from lipservice_dagster.core.judgements import WORTH, Judgement
+from lipservice_dagster.core.judgements import Judgement
+from lipservice_dagster.core.overlay import Overlay, overlay_document
 from lipservice_dagster.core.policy import (
     RATE_DIGITS,
-    Expected,
     Floors,
     PatternRate,
     Policy,
+    Ramp,
     Unknown,
     keep_all,
     round_rate,
 )
+from lipservice_dagster.core.policy_settings import PolicySettings
+from lipservice_dagster.core.ramp import RampFloors, days_to_go, ramp_floors
 from lipservice_dagster.core.sampling import Rates, optimise
 from lipservice_sampler.decision import error_like
-
-
-class PolicySettings(BaseModel):
-    """Limits and defaults of policy making."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    target_reduction: float = Field(
-        default=0.7, ge=0.0, lt=1.0, description="Share of a day's bytes to save, where budget_bytes is unset."
-    )
-    budget_bytes: float | None = Field(
-        default=None,
-        gt=0.0,
-        allow_inf_nan=False,
-        description="Bytes a day to keep at most; comes before target_reduction.",
-    )
-    min_rate: float = Field(default=0.01, gt=0.0, le=1.0, description="The least rate of anything.")
-    floor_per_hour: float = Field(
-        default=10.0, ge=0.0, allow_inf_nan=False, description="Logs kept of a pattern in an active hour, on average."
-    )
-    rare_logs: float = Field(
-        default=100.0, ge=0.0, allow_inf_nan=False, description="A pattern with fewer logs a day is kept whole."
-    )
-    error_share: float = Field(
-        default=0.5, gt=0.0, le=1.0, description="A pattern of whose logs this share are errors is kept whole."
-    )
-    must_keep_worth: float = Field(
-        default=WORTH["must_keep"], ge=0.0, description="A pattern judged worth this much is kept whole."
-    )
-    must_keep_share: float = Field(
-        default=0.2,
-        ge=0.0,
-        le=1.0,
-        description="Share of the budget that patterns kept whole by judgement may take, the smallest first; the "
-        "others are sampled by their worth.",
-    )
-    default_worth: float = Field(
-        default=WORTH["normal"], ge=0.0, le=1.0, description="Worth of a pattern without a judgement."
-    )
-    unknown_first_per_hour: int = Field(
-        default=10,
-        ge=0,
-        description="Logs of each unlisted pattern that are kept in an hour before its severity's rate.",
-    )
-    max_patterns: int = Field(
-        default=5_000, ge=0, description="Patterns a policy lists; those of fewest logs beyond are unlisted."
-    )
+from lipservice_sampler.overlay import Overlay as SamplerOverlay
+from lipservice_sampler.overlay import Ruling
 
 
 def make_policy(
@@ -91,6 +49,8 @@ def make_policy(
     settings: PolicySettings,
     *,
     llm_model: str | None = None,
+    overlay: Overlay | None = None,
+    before: Sequence[Policy] | None = None,
 ) -> Policy:
     """The policy of a service and environment, made from one day; keep-all where the day has no logs.
 
@@ -98,6 +58,9 @@ def make_policy(
     an anomaly of the day, rare ones, and, within their share of the budget, those judged must-keep. The others share
     what is left of the budget by worth (`core.sampling`), none below its floor. Single error logs of a sampled pattern
     are kept by the decision, and are paid for before the others.
+
+    People come first: what they said is never sampled is kept whole and paid for, what they capped stays at or below
+    its cap, whatever else would keep it whole, and what they lifted is not kept for reading like an error.
 
     Volumes are weighted: what there was before earlier sampling. Error logs are never sampled, so they count as stored,
     and a pattern's other weighted logs are spread over its other severities as stored.
@@ -112,6 +75,9 @@ def make_policy(
         judgements: of any signatures; one without gets ``settings.default_worth``.
         settings: limits and defaults.
         llm_model: the model behind the judgements; None where rules gave them.
+        overlay: with the overrides in force at the end of the day; boosts are no part of a policy.
+        before: policies of the same service and environment of days before, from which rates fall by the ramp
+            (`core.ramp`; empty: from keep-all); None: without a ramp.
 
     Raises:
         ValueError: rows of another scope, or a signature twice.
@@ -125,33 +91,51 @@ def make_policy(
         twice = rows.loc[rows["signature"].duplicated(), "signature"].iloc[0]
         raise ValueError(f"signatures: {twice} has more than one row in service {service!r}: pass one row a signature")
 
+    at = datetime.combine(day + timedelta(days=1), time(), UTC)
+    people = SamplerOverlay({} if overlay is None else {"overrides": overlay_document(overlay)["overrides"]})
+    said = [people.ruling(*of, at) for of in zip(rows["signature"], rows["template"], strict=True)]
     volumes = severity_volumes(rows)
     bytes_per_log = ratio(rows["weighted_bytes"].to_numpy(float), rows["weighted_logs"].to_numpy(float))
     judged = {judgement.signature: judgement for judgement in judgements}
     worth = np.array([judged[s].worth if s in judged else settings.default_worth for s in rows["signature"]])
-    total_bytes = float(volumes.sum(axis=1) @ bytes_per_log)
-    budget = settings.budget_bytes or (1.0 - settings.target_reduction) * total_bytes
-    sampled = volumes[:, SAMPLED].sum(axis=1)
+    budget = budget_of(settings, float(volumes.sum(axis=1) @ bytes_per_log))
+    sampled, errors = volumes[:, SAMPLED].sum(axis=1), volumes[:, ERRORS].sum(axis=1)
+    per_log = bytes_per_log if budget.unit == "bytes" else np.ones(len(rows))
 
-    whole = _kept_whole(rows, volumes, anomalies, settings)
-    _add_must_keep(whole, worth, sampled * bytes_per_log, budget, settings)
+    whole = _kept_whole(rows, volumes, anomalies, said, settings)
+    _add_must_keep(whole, worth, sampled * per_log, budget.amount, said, settings)
     pinned = np.array([why is not None for why in whole])
-    floor = _floors(rows, sampled, settings)
-    errors = volumes[:, ERRORS].sum(axis=1)
-    # One more row for all error logs: they are kept whoever they belong to, and take their part of the budget.
-    found = optimise(
-        np.append(sampled, errors.sum()),
-        np.append(sampled * bytes_per_log, errors @ bytes_per_log),
-        np.append(worth, 1.0),
-        np.append(floor, 1.0),
-        np.append(pinned, True),
-        budget,
-    )
-    # Down, so that rounding spends no more than the budget; floors are rounded up before, so none is undercut.
-    rates = np.array([max(_round(rate, math.floor), low) for rate, low in zip(found.rates[:-1], floor, strict=True)])
-    rates[pinned] = 1.0
+    ceiling = np.array([_round(ruling.cap, math.floor) for ruling in said])
+    floor = np.minimum(_floors(rows, sampled, settings), ceiling)
+
+    def found_with(floors: NDArray[np.float64]) -> tuple[Rates, NDArray[np.float64]]:
+        # One more row for all error logs: they are kept whoever they belong to, and take their part of the budget.
+        found = optimise(
+            np.append(sampled, errors.sum()),
+            np.append(sampled * per_log, errors @ per_log),
+            np.append(worth, 1.0),
+            np.append(floors, 1.0),
+            np.append(pinned, True),
+            budget.amount,
+            np.append(ceiling, 1.0),
+        )
+        # Down, so that rounding spends no more than the budget; floors are rounded up before, so none is undercut.
+        rates = [max(_round(rate, math.floor), low) for rate, low in zip(found.rates[:-1], floors, strict=True)]
+        return found, np.where(pinned, 1.0, rates)
 
     listed = _listed(rows, whole, settings)
+    goal, goals = found_with(floor)
+    found, rates = goal, goals
+    ramp: RampFloors | None = None
+    if before is not None:
+        names, templates = rows["signature"].tolist(), rows["template"].tolist()
+        ramp = ramp_floors(names, templates, before, day, settings.fall_a_day, settings.min_rate)
+        # What is not listed has no rate of its own that could fall.
+        raised = np.array(
+            [_round(rate, math.ceil) if own else 0.0 for rate, own in zip(ramp.floors, listed, strict=True)]
+        )
+        found, rates = found_with(np.minimum(np.maximum(floor, raised), ceiling))
+
     severity_rates, global_rate = _severity_rates(rows, volumes, rates, settings)
     policy = Policy(
         team_id=team_id,
@@ -165,24 +149,43 @@ def make_policy(
                 signature=rows["signature"][i],
                 template=rows["template"][i],
                 rate=rates[i],
+                goal=None if ramp is None else goals[i],
                 worth=worth[i],
-                reason=_reason(whole[i], rates[i], floor[i], judged.get(rows["signature"][i])),
+                reason=_reason(whole[i], rates[i], goals[i], floor[i], said[i].cap, judged.get(rows["signature"][i])),
                 category=judged[rows["signature"][i]].category if rows["signature"][i] in judged else "other",
             )
             for i in np.flatnonzero(listed)
         ),
         unknown=Unknown(first_per_hour=settings.unknown_first_per_hour),
-        floors=Floors(min_rate=_round(settings.min_rate, math.ceil), per_hour=settings.floor_per_hour),
+        floors=Floors(min_rate=min(_round(settings.min_rate, math.ceil), *ceiling), per_hour=settings.floor_per_hour),
         generated_by="rules" if llm_model is None else "llm",
         llm_model=llm_model,
     )
-    expected = expected_effect(policy, rows, found)
-    reasoning = _reasoning(policy, expected, whole, rates, found, settings, int((~listed).sum()))
-    return policy.model_copy(update={"expected": expected, "reasoning": reasoning})
+    in_force = [
+        float(sampled * bytes_per_log @ r.rates[:-1] + errors @ bytes_per_log) if budget.unit == "logs" else r.in_force
+        for r in (found, goal)
+    ]
+    expected = expected_effect(policy, rows, people, at).model_copy(
+        update={
+            "budget_bytes": round(budget.amount, 3) if budget.unit == "bytes" else None,
+            "budget_logs": round(budget.amount, 3) if budget.unit == "logs" else None,
+            "budget_in_force": round(in_force[0], 3),
+        }
+    )
+    on_the_way = ramp and Ramp(
+        fall=settings.fall_a_day,
+        window_fingerprint=ramp.fingerprint,
+        days_to_go=days_to_go(rates, goals, settings.fall_a_day),
+        goal_in_force=in_force[1],
+    )
+    policy = policy.model_copy(update={"expected": expected, "ramp": on_the_way})
+    reasoning = _reasoning(policy, whole, rates, found, goal, budget, said, int((~listed).sum()))
+    return policy.model_copy(update={"reasoning": reasoning})
 
 
-_NEW, _ANOMALY = "new", "under an anomaly"
+_NEVER, _NEW, _ANOMALY = "never to be sampled", "new", "under an anomaly"
 _WHY = {
+    _NEVER: "a person says it is never sampled",
     "error-like": "its text reads like an error",
     "errors": "most of its logs are errors",
     _NEW: "new today",
@@ -194,9 +197,16 @@ _WHY = {
 
 
 def _kept_whole(
-    rows: pd.DataFrame, volumes: NDArray[np.float64], anomalies: pd.DataFrame, settings: PolicySettings
+    rows: pd.DataFrame,
+    volumes: NDArray[np.float64],
+    anomalies: pd.DataFrame,
+    said: Sequence[Ruling],
+    settings: PolicySettings,
 ) -> list[str | None]:
-    """Why each pattern is kept whole, a key of `_WHY`, or None."""
+    """Why each pattern is kept whole, a key of `_WHY`, or None.
+
+    A pattern that a person capped is kept for nothing but for reading like an error, which no cap touches.
+    """
     of_patterns = anomalies[anomalies["scope"] == "pattern"]
     new = set(of_patterns.loc[of_patterns["kind"] == "new_pattern", "subject"])
     anomalous = set(of_patterns["subject"])
@@ -204,14 +214,18 @@ def _kept_whole(
     error_share = ratio(volumes[:, ERRORS].sum(axis=1), logs)
     whole: list[str | None] = []
     for i, (signature, template) in enumerate(zip(rows["signature"], rows["template"], strict=True)):
-        tests = (
+        first = (
+            (_NEVER, said[i].never_sample),
+            ("error-like", error_like(template) and not said[i].lifted),
+        )
+        then = (
             ("rest", template == REST_MESSAGE),
-            ("error-like", error_like(template)),
             ("errors", error_share[i] >= settings.error_share),
             (_NEW, signature in new),
             (_ANOMALY, signature in anomalous),
             ("rare", logs[i] < settings.rare_logs),
         )
+        tests = first + then if said[i].cap == 1.0 else first
         whole.append(next((why for why, holds in tests if holds), None))
     return whole
 
@@ -219,18 +233,21 @@ def _kept_whole(
 def _add_must_keep(
     whole: list[str | None],
     worth: NDArray[np.float64],
-    bytes_: NDArray[np.float64],
+    cost: NDArray[np.float64],
     budget: float,
+    said: Sequence[Ruling],
     settings: PolicySettings,
 ) -> None:
     """Mark those judged must-keep, the smallest first, while they stay within their share of the budget.
 
     A judgement is a proposal: one pattern of much volume called a must-keep would otherwise spend what all need.
     """
-    candidates = [i for i, why in enumerate(whole) if why is None and worth[i] >= settings.must_keep_worth]
+    candidates = [
+        i for i, why in enumerate(whole) if why is None and said[i].cap == 1.0 and worth[i] >= settings.must_keep_worth
+    ]
     left = settings.must_keep_share * budget
-    for i in sorted(candidates, key=lambda i: (bytes_[i], i)):
-        left -= bytes_[i]
+    for i in sorted(candidates, key=lambda i: (cost[i], i)):
+        left -= cost[i]
         if left < 0:
             return
         whole[i] = "must keep"
@@ -288,9 +305,13 @@ def _severity_rates(
     return by_severity, min(max(overall, least), 1.0)
 
 
-def _reason(why: str | None, rate: float, floor: float, judgement: Judgement | None) -> str:
+def _reason(why: str | None, rate: float, goal: float, floor: float, cap: float, judgement: Judgement | None) -> str:
     if why is not None:
         first = f"Kept whole: {_WHY[why]}."
+    elif rate >= cap < 1.0:
+        first = f"A person capped it at {cap:g}."
+    elif rate > goal * (1 + 1e-3):
+        first = f"On its way down to {goal:g}."
     elif floor >= 1.0:
         first = "Kept whole: the floor is all of its logs."
     elif rate >= 1.0:
@@ -304,24 +325,38 @@ def _reason(why: str | None, rate: float, floor: float, judgement: Judgement | N
 
 def _reasoning(
     policy: Policy,
-    expected: Expected,
     whole: list[str | None],
     rates: NDArray[np.float64],
     found: Rates,
-    settings: PolicySettings,
+    goal: Rates,
+    budget: Budget,
+    said: Sequence[Ruling],
     unlisted: int,
 ) -> str:
-    asked = (
-        f"The budget is {_size(found.budget_bytes)} a day"
-        if settings.budget_bytes is not None
-        else f"To save {settings.target_reduction:.0%} of the bytes, {_size(found.budget_bytes)} may be kept"
-    )
-    sentences = [f"{asked}, of {_size(expected.bytes)} that {policy.service or 'the service'} logged on {policy.day}."]
-    if found.shortfall > 1e-6 * max(found.budget_bytes, 1.0):
+    expected = policy.expected
+    sentences = [
+        f"{budget.words}, of {size(expected.bytes)} that {policy.service or 'the service'} logged on {policy.day}."
+    ]
+
+    def much(value: float) -> bool:
+        return value > 1e-6 * max(budget.amount, 1.0)
+
+    if much(goal.shortfall):
         sentences.append(
-            f"Floors and what is kept whole need {_size(found.budget_in_force)}, {_size(found.shortfall)} more: that "
-            "is the budget in force, and everything else is at its floor."
+            f"Floors and what is kept whole need {amount(goal.in_force, budget.unit)}, "
+            f"{amount(goal.shortfall, budget.unit)} more: that is the budget in force, and everything else is at its "
+            "floor."
         )
+    if much(found.in_force - goal.in_force):
+        sentences.append(
+            f"As rates fall step by step, {amount(found.in_force, budget.unit)} are in force this time, "
+            f"{amount(found.in_force - goal.in_force, budget.unit)} more."
+        )
+    if policy.ramp and policy.ramp.days_to_go:
+        days = "the next day" if policy.ramp.days_to_go == 1 else f"in {policy.ramp.days_to_go} days"
+        sentences.append(f"Rates keep at least {policy.ramp.fall:g} of the day before's and are at their goals {days}.")
+    if capped := sum(ruling.cap < 1.0 for ruling in said):
+        sentences.append(f"People capped {capped} of the patterns.")
     counts = {why: whole.count(why) for why in _WHY if whole.count(why)}
     thinned = rates[rates < 1.0]
     if others := len(rates) - len(thinned) - sum(counts.values()):
@@ -341,7 +376,7 @@ def _reasoning(
     sentences.append("Errors, and messages that read like one, are kept whole at every severity.")
     sentences.append(
         f"Expected to be kept: {expected.kept_logs:,.0f} of {expected.logs:,.0f} logs, "
-        f"{_size(expected.kept_bytes)} of {_size(expected.bytes)} ({expected.share:.1%})."
+        f"{size(expected.kept_bytes)} of {size(expected.bytes)} ({expected.share:.1%})."
     )
     return " ".join(sentences)
 
@@ -366,10 +401,3 @@ def _round(rate: float, way: Any) -> float:
     # What misses a step by the noise of floating point is on it.
     steps = rate / unit
     return round_rate((round(steps) if math.isclose(steps, round(steps), rel_tol=1e-9) else way(steps)) * unit)
-
-
-def _size(bytes_: float) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if bytes_ >= size:
-            return f"{bytes_ / size:.3g} {unit}"
-    return f"{bytes_:.0f} bytes"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -33,7 +33,10 @@ from pydantic import (
 
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, SEVERITIES
 from lipservice_dagster.core.judgements import Category
+from lipservice_dagster.core.problems import explain
 from lipservice_sampler.masks import MASK_VERSION
+from lipservice_sampler.matching import template_regex
+from lipservice_sampler.text import signature as signature_of
 
 SCHEMA_VERSION = 1
 """Raised when a document of before can no longer be read."""
@@ -70,6 +73,9 @@ class PatternRate(_Part):
     signature: str = Field(min_length=1, description="Hash of service and template.")
     template: str = Field(description="Text of the pattern; variables are <*>.")
     rate: Rate = Field(description="Probability to keep a log of this pattern.")
+    goal: Rate | None = Field(
+        default=None, description="The rate that worth and budget ask for without the ramp; null: there is no ramp."
+    )
     worth: float = Field(
         default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="What it was judged to be worth."
     )
@@ -80,6 +86,26 @@ class PatternRate(_Part):
         serialization_alias="class",
         description="What kind of log it is.",
     )
+
+    @computed_field(description="The template as an anchored regular expression (RE2) over messages.")  # type: ignore[prop-decorator]
+    @property
+    def regex(self) -> str:
+        """See `lipservice_sampler.matching.template_regex`."""
+        return template_regex(self.template)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_matched(cls, data: Any, handler: ModelWrapValidatorHandler[PatternRate]) -> PatternRate:
+        """A regular expression that is carried must be the template's."""
+        if not isinstance(data, Mapping) or "regex" not in data:
+            return handler(data)
+        entry = handler({key: value for key, value in data.items() if key != "regex"})
+        if data["regex"] != entry.regex:
+            raise ValueError(
+                f"regex {data['regex']!r} is not that of the template, {entry.regex!r}: change the template, or drop "
+                "`regex` to have it made"
+            )
+        return entry
 
 
 def _by_signature(entries: tuple[PatternRate, ...]) -> tuple[PatternRate, ...]:
@@ -117,11 +143,24 @@ class Expected(_Part):
     kept_logs: Amount = 0.0
     kept_bytes: Amount = 0.0
     share: float = Field(default=1.0, ge=0.0, le=1.0, description="Kept bytes of all bytes; 1 of an empty day.")
-    budget_bytes: Amount | None = Field(default=None, description="Bytes a day that were asked for; none: no budget.")
+    budget_bytes: Amount | None = Field(
+        default=None, description="Bytes a day that were asked for; null where none were."
+    )
+    budget_logs: Amount | None = Field(default=None, description="Logs a day that were asked for instead.")
     budget_in_force: Amount | None = Field(
-        default=None, description="The budget, or what floors and patterns kept whole need where that is more."
+        default=None,
+        description="The larger of the budget and what floors, patterns kept whole and the ramp need, in bytes.",
     )
     severities: dict[Severity, SeverityEffect] = Field(default_factory=dict)
+
+
+class Ramp(_Part):
+    """How far rates are on their way down to their goals."""
+
+    fall: float = Field(gt=0.0, lt=1.0, description="A rate is at least this share of the day before's.")
+    window_fingerprint: str = Field(description="Hash of the goals of the days before that it was counted from.")
+    days_to_go: int = Field(ge=0, description="In how many days rates are at their goals, should those stay.")
+    goal_in_force: Amount = Field(description="The budget in force, in bytes, once they are.")
 
 
 class Policy(_Part):
@@ -140,6 +179,7 @@ class Policy(_Part):
     )
     unknown: Unknown = Unknown()
     floors: Floors = Floors()
+    ramp: Ramp | None = None
     reasoning: str = ""
     generated_by: Literal["rules", "llm", "keep-all"]
     llm_model: str | None = None
@@ -178,10 +218,7 @@ class Policy(_Part):
                 "generated the policy, and only there"
             )
         least = round_rate(self.floors.min_rate)
-        named = {"global_rate": self.global_rate}
-        named |= {f"severity_rates.{severity}": rate for severity, rate in self.severity_rates.items()}
-        named |= {f"pattern_rates[{entry.signature}].rate": entry.rate for entry in self.pattern_rates}
-        for name, rate in named.items():
+        for name, rate in _named_rates(self).items():
             if rate < least:
                 raise ValueError(f"{name} is {rate}, below floors.min_rate {least}: raise the rate or lower the floor")
         listed = Counter(entry.signature for entry in self.pattern_rates)
@@ -208,11 +245,41 @@ def parse(text: str | bytes | Mapping[str, Any]) -> Policy:
         PolicyError: the document is not valid; says which policy, which fields, and why.
     """
     try:
-        if isinstance(text, (str, bytes)):
-            return Policy.model_validate_json(text)
-        return Policy.model_validate(text)
+        policy = Policy.model_validate_json(text) if isinstance(text, (str, bytes)) else Policy.model_validate(text)
     except ValidationError as error:
-        raise PolicyError(_explain(text, error)) from error
+        raise PolicyError(explain("policy", text, error)) from error
+    if problems := list(_contradictions(policy)):
+        scope = f"team {policy.team_id}, service {policy.service!r}, environment {policy.environment!r}"
+        raise PolicyError("\n  ".join([f"policy of {scope} is not valid:", *problems]))
+    return policy
+
+
+def _contradictions(policy: Policy) -> Iterator[str]:
+    """Where a document, each of whose fields is in bounds, does not agree with itself."""
+    for entry in policy.pattern_rates:
+        if entry.signature != (right := signature_of(policy.service, entry.template)):
+            yield (
+                f"pattern_rates[{entry.signature}]: there is no such signature of service {policy.service!r}; that of "
+                f"{entry.template!r} is {right}"
+            )
+    if policy.generated_by == "keep-all":
+        for name, rate in _named_rates(policy).items():
+            if rate < 1.0:
+                yield f"{name} is {rate}, and generated_by says keep-all: one of the two is wrong"
+    expected = policy.expected
+    for kept, of in (("kept_logs", "logs"), ("kept_bytes", "bytes")):
+        if getattr(expected, kept) > getattr(expected, of) * (1 + 1e-9) + 0.01:
+            yield f"expected.{kept} is {getattr(expected, kept)}, more than the {getattr(expected, of)} {of} there are"
+    if expected.budget_bytes is not None and expected.budget_logs is not None:
+        yield "expected names budget_bytes and budget_logs: a budget is asked for in one way"
+
+
+def _named_rates(policy: Policy) -> dict[str, float]:
+    """Every rate of the document by the name of its field."""
+    named = {"global_rate": policy.global_rate}
+    named |= {f"severity_rates.{severity}": rate for severity, rate in policy.severity_rates.items()}
+    named |= {f"pattern_rates[{entry.signature}].rate": entry.rate for entry in policy.pattern_rates}
+    return named
 
 
 def version(policy: Policy) -> str:
@@ -244,7 +311,7 @@ def keep_all(team_id: int, service: str, environment: str, day: date) -> Policy:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of the document as `to_json` writes it."""
+    """The JSON schema (draft 2020-12) of the document as `to_json` writes it; published as docs/policy.schema.json."""
     return Policy.model_json_schema(mode="serialization")
 
 
@@ -301,18 +368,3 @@ def _change(before: float | None, after: float | None) -> str:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _explain(text: str | bytes | Mapping[str, Any], error: ValidationError) -> str:
-    name = "policy"
-    if isinstance(text, Mapping):
-        name += " of team {}, service {!r}, environment {!r}".format(
-            *(text.get(key, "?") for key in ("team_id", "service", "environment"))
-        )
-    lines = [f"{name} is not valid:"]
-    for problem in error.errors(include_url=False, include_context=False):
-        where = ".".join(str(part) for part in problem["loc"]) or "document"
-        got = problem["input"]
-        shown = f" (got {got!r})" if isinstance(got, (str, int, float, type(None))) and problem["loc"] else ""
-        lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{shown}")
-    return "\n".join(lines)

@@ -5,19 +5,22 @@ logs in the day, the Horvitz–Thompson estimate of their count, Σ 1/p_i over t
 
     variance  n_i (1 - p_i) / p_i,   relative variance  (1/p_i - 1) / n_i.
 
-(Cochran, Sampling Techniques, chs. 5 and 9A; Horvitz and Thompson 1952.) With w_i the worth of pattern i, b_i its bytes
-in the day (n_i times its bytes a log c_i), f_i its floor and B the budget, the rates
+(Cochran, Sampling Techniques, chs. 5 and 9A; Horvitz and Thompson 1952.) With w_i the worth of pattern i, b_i what it
+costs in the day (its bytes, or n_i where the budget is one of logs), f_i its floor, u_i its ceiling (1, or what a
+person capped it at) and B the budget, the rates
 
-    minimise  Σ w_i (1/p_i - 1) / n_i   subject to   Σ b_i p_i ≤ B,  f_i ≤ p_i ≤ 1.
+    minimise  Σ w_i (1/p_i - 1) / n_i   subject to   Σ b_i p_i ≤ B,  f_i ≤ p_i ≤ u_i.
 
 Setting the derivative of the Lagrangian to zero, -w_i / (n_i p_i²) + λ b_i = 0, gives
 
     p_i = μ g_i,   g_i = sqrt(w_i / (n_i b_i)) = sqrt(w_i / c_i) / n_i,   μ = 1/sqrt(λ),
 
-so that without bounds a pattern has p_i n_i ∝ sqrt(w_i / c_i) logs kept, however many it wrote: Neyman's allocation for
-counts, where what repeats most is thinned most. The problem is convex and separable, so with bounds (Karush, Kuhn,
-Tucker) p_i = clip(μ g_i, f_i, 1) for one multiplier μ, whose Σ b_i p_i rises with μ: the one that spends B is found by
-bisection over the points where a pattern meets a bound, and between two of them by solving a line, so exactly.
+with c_i = b_i / n_i the cost of a log, so that without bounds a pattern has p_i n_i ∝ sqrt(w_i / c_i) logs kept,
+however many it wrote: Neyman's allocation for counts, where what repeats most is thinned most. The problem is convex
+and separable, so with bounds (Karush, Kuhn, Tucker) p_i = clip(μ g_i, f_i, u_i) for one multiplier μ: where the bound
+binds, the derivative's sign is that of a multiplier of its own, else it is zero as above. Σ b_i p_i rises with μ, so
+the μ that spends B is found by bisection over the points where a pattern meets a bound, and between two of them by
+solving a line, so exactly.
 """
 
 from __future__ import annotations
@@ -30,102 +33,116 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates in the order of the input, and what they keep.
+    """Rates in the order of the input, and what they keep; amounts are in the unit of the cost.
 
-    ``budget_in_force`` is the budget, or what floors and pinned patterns need where that is more; ``shortfall`` is by
-    how much (0 where the budget suffices). ``multiplier`` is μ, infinite where the budget keeps all.
+    ``in_force`` is the budget, or what floors and pinned patterns need where that is more; ``shortfall`` is by how much
+    (0 where the budget suffices). ``multiplier`` is μ, infinite where the budget keeps all.
     """
 
     rates: NDArray[np.float64]
-    budget_bytes: float
-    budget_in_force: float
-    kept_bytes: float
+    budget: float
+    in_force: float
+    spent: float
     kept_logs: float
     multiplier: float
 
     @property
     def shortfall(self) -> float:
-        """Bytes by which the least the rates may be exceeds the budget."""
-        return self.budget_in_force - self.budget_bytes
+        """By how much the least the rates may be exceeds the budget."""
+        return self.in_force - self.budget
 
 
 def optimise(
     logs: ArrayLike,
-    bytes: ArrayLike,  # noqa: A002 - the field's term, as in the frames
+    cost: ArrayLike,
     worth: ArrayLike,
     floor: ArrayLike,
     pinned: ArrayLike,
-    budget_bytes: float,
+    budget: float,
+    ceiling: ArrayLike | None = None,
 ) -> Rates:
     """The rates that estimate the counts best for the budget; the module's text derives them.
 
     Args:
         logs: (n,) logs of each pattern in the day, before sampling.
-        bytes: (n,) their bytes in all.
+        cost: (n,) what they cost in all: their bytes, or the logs again where the budget is one of logs.
         worth: (n,) from 0 up; only the proportions matter. What is worth nothing stays at its floor.
         floor: (n,) least rates, from 0 to 1.
-        pinned: (n,) booleans; true is kept whole.
-        budget_bytes: expected bytes to keep at most, of all patterns with those pinned.
+        pinned: (n,) booleans; true is kept whole, whatever floor and ceiling say.
+        budget: expected cost to keep at most, of all patterns with those pinned.
+        ceiling: (n,) highest rates, none below its floor; by default 1.
 
-    Patterns without logs or bytes cost nothing and get rate 1.
+    Patterns without logs or cost cost nothing and get their ceiling.
 
     Raises:
         ValueError: arrays of different length, or a value out of bounds; names the argument and the first row.
     """
     n = _column("logs", logs)
-    b = _column("bytes", bytes, len(n))
+    b = _column("cost", cost, len(n))
     w = _column("worth", worth, len(n))
     low = _column("floor", floor, len(n), most=1.0)
+    high = np.ones(len(n)) if ceiling is None else _column("ceiling", ceiling, len(n), most=1.0)
     whole = np.asarray(pinned, dtype=bool)
     if whole.shape != n.shape:
         raise ValueError(f"pinned has shape {whole.shape}, logs {n.shape}: give one value a pattern")
-    if not (np.isfinite(budget_bytes) and budget_bytes >= 0):
-        raise ValueError(f"budget_bytes is {budget_bytes}: give a finite number of bytes, 0 or more")
+    if not (np.isfinite(budget) and budget >= 0):
+        raise ValueError(f"budget is {budget}: give a finite amount, 0 or more")
+    if (low > high).any():
+        row = int(np.flatnonzero(low > high)[0])
+        raise ValueError(f"ceiling[{row}] is {high[row]}, below floor[{row}], {low[row]}: lower the floor")
 
     free = (n > 0) & (b > 0)
-    low = np.where(whole | ~free, 1.0, low)
+    high = np.where(whole, 1.0, high)
+    low = np.where(whole | ~free, high, low)
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = np.where(free, np.sqrt(w) / np.sqrt(n) / np.sqrt(b), 0.0)
 
-    def rates_at(multiplier: float) -> NDArray[np.float64]:
-        return np.clip(multiplier * gain, low, 1.0)
-
     need = float(b @ low)
-    if need >= budget_bytes:
+    if need >= budget:
         rates, multiplier, in_force = low, 0.0, need
     else:
-        multiplier, in_force = _multiplier(gain, low, b, budget_bytes), float(budget_bytes)
-        rates = np.where(gain > 0, 1.0, low) if np.isinf(multiplier) else rates_at(multiplier)
+        multiplier, in_force = _multiplier(gain, low, high, b, budget), float(budget)
+        rates = (
+            np.where(gain > 0, high, low)
+            if np.isinf(multiplier)
+            else np.minimum(np.maximum(multiplier * gain, low), high)
+        )
     return Rates(
         rates=rates,
-        budget_bytes=float(budget_bytes),
-        budget_in_force=in_force,
-        kept_bytes=float(b @ rates),
+        budget=float(budget),
+        in_force=in_force,
+        spent=float(b @ rates),
         kept_logs=float(n @ rates),
         multiplier=multiplier,
     )
 
 
-def _multiplier(gain: NDArray[np.float64], low: NDArray[np.float64], b: NDArray[np.float64], budget: float) -> float:
+def _multiplier(
+    gain: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    b: NDArray[np.float64],
+    budget: float,
+) -> float:
     """The μ whose rates spend the budget, which is more than the floors need; infinite where all can be kept."""
-    moves = (gain > 0) & (low < 1.0)
-    g, f, cost = gain[moves], low[moves], b[moves]
+    moves = (gain > 0) & (low < high)
+    g, f, u, cost = gain[moves], low[moves], high[moves], b[moves]
     left = budget - float(b[~moves] @ low[~moves])
-    if float(cost.sum()) <= left:
+    if float(cost @ u) <= left:
         return float("inf")
-    # Bisect over the bends: at each μ in `bends` some pattern leaves its floor or reaches 1.
-    bends = np.unique(np.concatenate([f / g, 1.0 / g]))
+    # Bisect over the bends: at each μ in `bends` some pattern leaves its floor or reaches its ceiling.
+    bends = np.unique(np.concatenate([f / g, u / g]))
     below, above = 0, len(bends) - 1
     while above - below > 1:
         middle = (below + above) // 2
-        if float(cost @ np.clip(bends[middle] * g, f, 1.0)) <= left:
+        if float(cost @ np.clip(bends[middle] * g, f, u)) <= left:
             below = middle
         else:
             above = middle
-    # Between two bends each pattern is at its floor, at 1, or on its line through zero.
+    # Between two bends each pattern is at its floor, at its ceiling, or on its line through zero.
     inside = (bends[below] + bends[above]) / 2
-    sloped = (inside * g > f) & (inside * g < 1.0)
-    flat = np.where(inside * g >= 1.0, 1.0, f)
+    sloped = (inside * g > f) & (inside * g < u)
+    flat = np.where(inside * g >= u, u, f)
     slope = float(cost[sloped] @ g[sloped])
     if slope == 0.0:
         return float(bends[below])

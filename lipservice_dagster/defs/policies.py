@@ -5,9 +5,11 @@ import pandas as pd
 
 from lipservice_dagster.advisors.rules import advise
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.make_policy import PolicySettings, make_policy
+from lipservice_dagster.core.make_policy import make_policy
 from lipservice_dagster.core.policy import parse, to_json, version
+from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.defs import shown
+from lipservice_dagster.defs.policy_past import Past, shared
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage.database import Database
@@ -21,7 +23,7 @@ def build(
 ) -> list[dg.AssetsDefinition]:
     """The asset and its check."""
 
-    @team_day_asset(partitions=partitions, fills=["policies"], kinds={"python", "postgres"}, code_version="1")
+    @team_day_asset(partitions=partitions, fills=["policies"], kinds={"python", "postgres"}, code_version="2")
     def policies(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
@@ -32,19 +34,21 @@ def build(
         """Sampling policies: how much of each pattern is kept, so that the bill falls and nobody gets blind.
 
         The advisor says what a pattern is worth, the optimiser turns worth and budget into rates. Errors, error-like
-        messages, new, anomalous and rare patterns are kept whole.
+        messages, new, anomalous and rare patterns are kept whole. People's overrides bind both, and rates fall step by
+        step from those of the days before.
         """
         wanted = team_days(context.partition_keys)
         made = []
         for team_id, tables in signatures.by_team():
             days = [d for d in wanted if d.team_id == team_id]
             patterns = tables.read()
+            past = Past(database, team_id, [d.day for d in days], settings)
             families, anomalies = clusters.of(days).read(), anomaly_reports.of(days).read("anomalies")
             for at in days:
                 of_patterns, of_families, of_anomalies = (
                     f[f["day"] == at.day] for f in (patterns, families, anomalies)
                 )
-                rows = _policies(at, of_patterns, of_families, of_anomalies, settings)
+                rows = _policies(at, of_patterns, of_families, of_anomalies, settings, past)
                 made.append(rows)
                 _show(context, at, rows, price_per_gb)
         rows = frames.stack([frames.empty(frames.POLICIES), *made])
@@ -73,13 +77,30 @@ def build(
 
 
 def _policies(
-    at: TeamDay, patterns: pd.DataFrame, families: pd.DataFrame, anomalies: pd.DataFrame, settings: PolicySettings
+    at: TeamDay,
+    patterns: pd.DataFrame,
+    families: pd.DataFrame,
+    anomalies: pd.DataFrame,
+    settings: PolicySettings,
+    past: Past,
 ) -> pd.DataFrame:
-    judgements = advise(patterns, families)
+    judgements, overlays = advise(patterns, families), past.overlays(at.day)
     rows = []
     for (service, environment), part in patterns.groupby(["service", "environment"], sort=True):
         unusual = anomalies[(anomalies["service"] == service) & (anomalies["environment"] == environment)]
-        policy = make_policy(at.team_id, service, environment, at.day, part, unusual, judgements, settings)
+        policy = make_policy(
+            at.team_id,
+            service,
+            environment,
+            at.day,
+            part,
+            unusual,
+            judgements,
+            shared(settings, part, patterns),
+            overlay=overlays.of(service, environment),
+            before=past.before(service, environment, at.day),
+        )
+        past.add(policy)
         rows.append(
             {
                 "team_id": at.team_id,

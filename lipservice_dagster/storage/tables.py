@@ -3,7 +3,8 @@
 Tables by team-day are range-partitioned by ``day`` (one child a day, made by the IO manager before it writes; dropped
 by retention) and keyed by ``(team_id, day, …)``. The column orders are those of `core.frames`. What belongs to a run
 and not to the content (run id, times, as-of bounds) stands in ``materializations``, so that a partition made again from
-the same input is byte-equal. Ledgers (``services``, ``releases``, ``analysis_runs``) are not partitioned.
+the same input is byte-equal. Ledgers (``services``, ``releases``, ``overrides``, ``analysis_runs``) are not
+partitioned.
 """
 
 from __future__ import annotations
@@ -217,6 +218,31 @@ releases = sa.Table(
     ),
 )
 """The ledger of policy releases: append-only; the newest row of a service and environment is in force."""
+
+overrides = sa.Table(
+    "overrides",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+    _column("entry", Text),
+    _column("ends", sa.BigInteger(), null=True),  # the id of the override whose end this entry is
+    _column("team_id", sa.Integer()),
+    _column("service", Text),
+    _column("environment", Text, null=True),  # NULL: every environment
+    _column("template", Text, null=True),  # NULL: the whole service
+    _column("kind", Text),
+    _column("rate", sa.Double(), null=True),
+    _column("until", Instant, null=True),
+    _column("actor", Text),
+    _column("reason", Text),
+    _column("at", Instant),
+    sa.UniqueConstraint("ends"),
+    sa.ForeignKeyConstraint(["ends"], ["overrides.id"], name="overrides_ends_fkey"),
+    sa.CheckConstraint("entry IN ('added', 'removed', 'expired')", name="entry"),
+    sa.CheckConstraint("(entry = 'added') = (ends IS NULL)", name="ending"),
+    sa.CheckConstraint("kind IN ('never_sample', 'cap', 'lift_error_like')", name="kind"),
+    sa.Index("overrides_service_idx", "team_id", "service", "id"),
+)
+"""The ledger of overrides: append-only; one is in force from its entry until it is removed or its time is over."""
 
 analysis_runs = sa.Table(
     "analysis_runs",

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.effect import expected_effect, severity_volumes
 from lipservice_dagster.core.judgements import WORTH, Judgement
-from lipservice_dagster.core.make_policy import PolicySettings, make_policy
+from lipservice_dagster.core.make_policy import make_policy
+from lipservice_dagster.core.overlay import Overlay
 from lipservice_dagster.core.policy import Policy, document, parse, to_json
+from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_sampler.decision import decide, error_like
+from lipservice_sampler.text import signature
 
 DAY = date(2026, 9, 10)
 SCOPE = (7, "checkout", "prod", DAY)
@@ -190,10 +193,123 @@ def test_the_bytes_asked_for_are_saved():
     assert "save 70%" in policy.reasoning
 
 
-def test_a_budget_in_bytes_comes_before_the_reduction():
+def test_a_budget_in_bytes_is_kept_to():
     policy = make(day_of(BULK), budget_bytes=50_000_000.0)
     assert policy.expected.kept_bytes == pytest.approx(50_000_000, rel=1e-3)
     assert "The budget is 50 MB a day" in policy.reasoning
+
+
+def test_a_budget_of_money_is_one_of_bytes_at_its_price():
+    policy = make(day_of(BULK), budget_money=3.0, price_per_gb=2.0)
+    assert policy.expected.kept_bytes == pytest.approx(50_000_000, rel=1e-3)
+    assert "The budget is 3.00 a month, which at 2 a GB is 50 MB a day" in policy.reasoning
+
+
+def test_a_budget_in_logs_is_kept_to_and_thins_large_logs_no_more_than_small_ones():
+    pair = day_of(row(1, "a <*>", {"info": 500_000}), row(2, "b <*>", {"info": 500_000}, per_log=2_000.0))
+    policy = make(pair, budget_logs=100_000.0)
+    assert policy.expected.kept_logs == pytest.approx(100_000, rel=1e-3)
+    assert rates(policy)[name(1)] == rates(policy)[name(2)]
+    assert (policy.expected.budget_bytes, policy.expected.budget_logs) == (None, 100_000)
+    assert policy.expected.budget_in_force == pytest.approx(policy.expected.kept_bytes, rel=1e-3)
+    assert "The budget is 100,000 logs a day" in policy.reasoning
+
+
+def test_a_service_has_its_share_of_its_teams_budget():
+    asked = PolicySettings(budget_logs=1_000.0).shared(0.5, 0.1)
+    assert asked.budget_logs == pytest.approx(100)
+    assert PolicySettings(budget_money=10.0).shared(0.5, 0.1).budget_money == 5
+    assert PolicySettings().shared(0.5, 0.1) == PolicySettings()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"budget_bytes": 1.0, "budget_logs": 1.0}, "budget_bytes and budget_logs are set"),
+        ({"budget_money": 1.0, "target_reduction": 0.5}, "budget_money and target_reduction are set"),
+        ({"budget_money": 1.0, "price_per_gb": 0.0}, "say what a gigabyte costs"),
+    ],
+)
+def test_a_budget_is_asked_for_in_one_way(asked, message):
+    with pytest.raises(ValueError, match=message):
+        PolicySettings(**asked)
+
+
+def said(*overrides) -> Overlay:
+    of_all = {"owner": "ada", "reason": "so it is", "until": "2027-01-01T00:00:00Z"}
+    scope = {"team_id": 7, "service": "checkout", "environment": "prod"}
+    return Overlay.model_validate(scope | {"overrides": [of_all | o for o in overrides]})
+
+
+def make_with(overlay, signatures, anomalies=NO_ANOMALIES, judgements=(), **changed) -> Policy:
+    return make_policy(*SCOPE, signatures, anomalies, judgements, PolicySettings(**changed), overlay=overlay)
+
+
+def test_what_is_never_sampled_is_kept_whole_and_paid_from_the_budget():
+    pair = day_of(BULK, row(2, "opened <*>", {"info": 200_000}))
+    policy = make_with(said({"kind": "never_sample", "template": "opened <*>"}), pair)
+    assert rates(policy)[name(2)] == 1.0
+    assert reasons(policy)[name(2)] == "Kept whole: a person says it is never sampled."
+    assert policy.expected.kept_bytes == pytest.approx(0.3 * policy.expected.bytes, rel=1e-3)
+    assert rates(policy)[name(1)] < rates(make(pair))[name(1)]
+    assert "(1 never to be sampled)" in policy.reasoning
+
+
+@pytest.mark.parametrize("kept_for", ["new", "rare", "worth", "budget"])
+def test_a_cap_holds_whatever_else_would_keep_the_pattern(kept_for):
+    logs = 90 if kept_for == "rare" else 20_000
+    pair = day_of(BULK, row(2, "opened <*>", {"info": logs}))
+    new = pd.DataFrame([anomaly(2, "new_pattern")], columns=list(frames.ANOMALIES))
+    must = [Judgement(signature=name(2), worth=1.0, category="audit", reason="Trail.")] if kept_for == "worth" else []
+    policy = make_with(
+        said({"kind": "cap", "rate": 0.02, "template": "opened <*>"}),
+        pair,
+        new if kept_for == "new" else NO_ANOMALIES,
+        must,
+        target_reduction=0.0 if kept_for == "budget" else 0.7,
+    )
+    assert rates(policy)[name(2)] == 0.02
+    assert reasons(policy)[name(2)].startswith("A person capped it at 0.02.")
+    assert "People capped 1 of the patterns." in policy.reasoning
+
+
+def test_a_cap_keeps_errors_and_what_reads_like_one():
+    pair = day_of(row(1, "job <*> failed", {"info": 50_000}), row(2, "put <*>", {"info": 5_000, "error": 45_000}))
+    policy = make_with(said({"kind": "cap", "rate": 0.02}), pair)
+    assert rates(policy) == {name(1): 1.0, name(2): 0.02}
+    assert policy.expected.severities["error"].kept_logs == 45_000
+    assert policy.expected.kept_logs == pytest.approx(50_000 + 45_000 + 100)
+
+
+def test_a_pattern_that_a_person_lifted_is_sampled_like_another():
+    pair = day_of(BULK, row(2, "retry <*> failed", {"info": 500_000}))
+    lifted = make_with(said({"kind": "lift_error_like", "template": "retry <*> failed"}), pair)
+    assert rates(lifted)[name(2)] < 0.5
+    assert lifted.expected.kept_bytes == pytest.approx(0.3 * lifted.expected.bytes, rel=1e-3)
+
+
+def test_an_override_that_ended_with_the_day_has_no_part():
+    ended = said({"kind": "never_sample", "until": "2026-09-11T00:00:00Z"})
+    assert to_json(make_with(ended, day_of(BULK))) == to_json(make(day_of(BULK)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(days(), st.sampled_from(["never_sample", "cap"]), st.sampled_from([*TEMPLATES[:-1], None]))
+def test_whatever_people_say_errors_are_kept_and_caps_hold(day, kind, template):
+    signatures, anomalies, judgements = day
+    override = {"kind": kind, "template": template} | ({"rate": 0.003} if kind == "cap" else {})
+    policy = make_with(said(override), signatures, anomalies, judgements)
+    for severity, effect in policy.expected.severities.items():
+        assert severity not in frames.ERROR_SEVERITIES or effect.kept_logs == effect.logs
+    for entry in policy.pattern_rates:
+        if template in (None, entry.template):
+            if kind == "never_sample" or error_like(entry.template):
+                assert entry.rate == 1.0
+            else:
+                assert entry.rate <= 0.003
+    in_force = policy.expected.budget_in_force
+    assert in_force is not None
+    assert policy.expected.kept_bytes <= in_force * (1 + 1e-9) + 0.01
 
 
 @pytest.mark.parametrize(
@@ -345,6 +461,7 @@ def test_the_model_behind_the_judgements_is_named():
 
 def test_the_document_is_valid_and_its_effect_can_be_computed_anew():
     signatures = day_of(BULK, row(2, "b <*>", {"warn": 700}))
+    signatures["signature"] = [signature("checkout", template) for template in signatures["template"]]
     policy = make(signatures)
     assert parse(to_json(policy)) == policy
     again = expected_effect(policy, signatures)

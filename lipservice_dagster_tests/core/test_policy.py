@@ -1,7 +1,9 @@
 """The policy document: bounds, canonical text, version and difference."""
 
 import json
+import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lipservice_dagster.core.frames import SEVERITIES
+from lipservice_dagster.core.overlay import overlay_schema
 from lipservice_dagster.core.policy import (
     Expected,
     Policy,
@@ -23,8 +26,9 @@ from lipservice_dagster.core.policy import (
     version,
 )
 from lipservice_sampler.decision import decide
+from lipservice_sampler.text import signature
 
-A, B = "a" * 16, "b" * 16
+A, B = signature("checkout", "job <*> done"), signature("checkout", "GET <*>")
 RATES = st.floats(0.0001, 1.0)
 
 
@@ -58,13 +62,11 @@ def policy(**changed) -> Policy:
 
 @st.composite
 def policies(draw):
-    signatures = draw(st.lists(st.sampled_from([c * 16 for c in "abcdef"]), unique=True))
+    templates = draw(st.lists(st.text(max_size=8), unique=True, max_size=6))
     return policy(
         global_rate=draw(RATES),
         severity_rates={"info": draw(RATES), "error": 1.0, "fatal": 1.0},
-        pattern_rates=[
-            {"signature": s, "template": draw(st.text(max_size=8)), "rate": draw(RATES)} for s in signatures
-        ],
+        pattern_rates=[{"signature": signature("checkout", t), "template": t, "rate": draw(RATES)} for t in templates],
         unknown={"first_per_hour": draw(st.integers(0, 50))},
         reasoning=draw(st.text(max_size=20)),
         expected=Expected(logs=draw(st.floats(0, 1e12)), bytes=draw(st.floats(0, 1e15))),
@@ -173,6 +175,15 @@ def test_a_difference_reads_as_sentences_with_the_largest_change_first():
         ({"schema_version": 2}, "schema_version"),
         ({"generated_by": "llm"}, "name the model"),
         ({"version": "0" * 16}, "says version '0000000000000000', but its content is"),
+        ({"pattern_rates": [{"signature": A, "template": "t", "rate": 1}]}, rf"\[{A}\]: there is no such signature of"),
+        (
+            {"pattern_rates": [{"signature": A, "template": "job <*> done", "rate": 1, "regex": "^x$"}]},
+            "is not that of",
+        ),
+        ({"generated_by": "keep-all"}, "global_rate is 0.1, and generated_by says keep-all"),
+        ({"expected": {"logs": 5, "kept_logs": 6}}, "expected.kept_logs is 6.0, more than the 5.0 logs there are"),
+        ({"expected": {"budget_bytes": 5, "budget_logs": 6}}, "a budget is asked for in one way"),
+        ({"ramp": {"fall": 1.5}}, "ramp.fall: .*less than 1"),
     ],
 )
 def test_a_document_out_of_bounds_is_refused_with_what_and_where(changed, message):
@@ -202,10 +213,24 @@ def test_a_policy_cannot_be_changed_in_place():
 def test_keep_all_keeps_every_log():
     plain = document(keep_all(7, "checkout", "prod", date(2026, 9, 10)))
     for severity in SEVERITIES:
-        for signature in (None, A):
-            assert decide(plain, severity, signature, False, unknown_seen=1000).rate == 1.0
+        for name in (None, A):
+            assert decide(plain, severity, name, False, unknown_seen=1000).rate == 1.0
     assert plain["generated_by"] == "keep-all"
     assert plain["expected"]["share"] == 1.0
+
+
+def test_each_pattern_carries_its_template_as_a_regular_expression():
+    found = {entry["template"]: re.compile(entry["regex"]) for entry in document(policy())["pattern_rates"]}
+    assert found["GET <*>"].match("GET /cart/7")
+    assert not found["GET <*>"].match("I GET /cart/7")
+    assert not found["job <*> done"].match("GET /cart/7")
+
+
+@pytest.mark.parametrize(("name", "schema"), [("policy", json_schema()), ("overlay", overlay_schema())])
+def test_the_published_schema_is_that_of_the_document(name, schema):
+    # Made by `lipservice policy schema [--overlay]`.
+    published = Path(__file__).parents[2] / "docs" / f"{name}.schema.json"
+    assert published.read_text() == json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def test_the_json_schema_names_every_field_of_the_document():

@@ -11,7 +11,7 @@ from lipservice_dagster.core.sampling import optimise
 
 @st.composite
 def problems(draw, most: int = 8):
-    """Patterns with logs, bytes, worth, floors and pins, and a budget from nothing to more than all."""
+    """Patterns with logs, cost, worth, floors, pins and ceilings, and a budget from nothing to more than all."""
     size = draw(st.integers(1, most))
 
     def column(values):
@@ -23,7 +23,8 @@ def problems(draw, most: int = 8):
     floor = column(st.sampled_from([0.0, 0.001, 0.01, 0.2, 1.0]))
     pinned = column(st.sampled_from([False, False, False, True]))
     budget = draw(st.floats(0.0, 1.2)) * bytes_.sum()
-    return logs, bytes_, worth, floor, pinned, budget
+    ceiling = np.maximum(column(st.sampled_from([1.0, 1.0, 0.5, 0.05])), floor)
+    return logs, bytes_, worth, floor, pinned, budget, ceiling
 
 
 def _loss(rates, logs, worth):
@@ -38,15 +39,16 @@ def test_no_rates_that_a_general_solver_finds_estimate_the_counts_better(seed):
     bytes_ = logs * random.integers(20, 400, size)
     worth = random.uniform(0.05, 1.0, size)
     floor = random.uniform(0.005, 0.1, size)
-    budget = float(random.uniform(0.15, 0.8)) * bytes_.sum()
-    found = optimise(logs, bytes_, worth, floor, np.zeros(size, bool), budget)
-    start = np.clip(np.full(size, budget / bytes_.sum()), floor, 1.0)
+    ceiling = np.where(random.random(size) < 0.3, 0.3, 1.0)
+    budget = float(random.uniform(0.15, 0.8)) * float(bytes_ @ ceiling)
+    found = optimise(logs, bytes_, worth, floor, np.zeros(size, bool), budget, ceiling)
+    start = np.clip(np.full(size, budget / bytes_.sum()), floor, ceiling)
     scale = _loss(start, logs, worth)
     solved = minimize(
         lambda p: _loss(p, logs, worth) / scale,
         start,
         method="SLSQP",
-        bounds=list(zip(floor, np.ones(size), strict=True)),
+        bounds=list(zip(floor, ceiling, strict=True)),
         constraints={"type": "ineq", "fun": lambda p: 1.0 - float(bytes_ @ p) / budget},
         options={"ftol": 1e-14, "maxiter": 1000},
     )
@@ -63,59 +65,60 @@ def test_without_bounds_kept_logs_go_with_the_root_of_worth_over_bytes_a_log():
 
 
 @given(problems())
-def test_rates_lie_between_floor_and_one_and_pinned_are_whole(problem):
-    _, _, _, floor, pinned, _ = problem
+def test_rates_lie_between_floor_and_ceiling_and_pinned_are_whole(problem):
+    _, _, _, floor, pinned, _, ceiling = problem
     rates = optimise(*problem).rates
     assert (rates >= floor).all()
-    assert (rates <= 1.0).all()
+    assert (rates <= np.where(pinned, 1.0, ceiling)).all()
     assert (rates[pinned] == 1.0).all()
 
 
 @given(problems())
 def test_the_budget_in_force_is_spent_to_the_byte_and_never_passed(problem):
-    logs, bytes_, _, floor, pinned, budget = problem
+    logs, bytes_, _, floor, pinned, budget, ceiling = problem
     found = optimise(*problem)
     need = float(bytes_ @ np.where(pinned, 1.0, floor))
-    assert found.budget_in_force == pytest.approx(max(budget, need))
+    most = float(bytes_ @ np.where(pinned, 1.0, ceiling))
+    assert found.in_force == pytest.approx(max(budget, need))
     assert found.shortfall == pytest.approx(max(need - budget, 0.0))
-    assert found.kept_bytes == pytest.approx(min(found.budget_in_force, bytes_.sum()), rel=1e-9)
-    assert found.kept_bytes == pytest.approx(float(bytes_ @ found.rates))
+    assert found.spent == pytest.approx(min(found.in_force, most), rel=1e-9)
+    assert found.spent == pytest.approx(float(bytes_ @ found.rates))
     assert found.kept_logs == pytest.approx(float(logs @ found.rates))
 
 
 @given(problems(), st.floats(1.0, 3.0))
 def test_no_rate_falls_when_the_budget_rises(problem, times):
-    logs, bytes_, worth, floor, pinned, budget = problem
-    less, more = optimise(*problem), optimise(logs, bytes_, worth, floor, pinned, budget * times)
+    logs, bytes_, worth, floor, pinned, budget, ceiling = problem
+    less, more = optimise(*problem), optimise(logs, bytes_, worth, floor, pinned, budget * times, ceiling)
     assert (more.rates >= less.rates * (1 - 1e-12)).all()
 
 
 @given(problems(), st.floats(1e-3, 1e3))
 def test_only_the_proportions_of_worth_matter(problem, times):
-    logs, bytes_, worth, floor, pinned, budget = problem
-    scaled = optimise(logs, bytes_, worth * times, floor, pinned, budget)
+    logs, bytes_, worth, floor, pinned, budget, ceiling = problem
+    scaled = optimise(logs, bytes_, worth * times, floor, pinned, budget, ceiling)
     np.testing.assert_allclose(scaled.rates, optimise(*problem).rates, rtol=1e-9)
 
 
 @given(problems(), st.randoms(use_true_random=False))
 def test_the_order_of_the_patterns_does_not_decide(problem, random):
-    logs, bytes_, worth, floor, pinned, budget = problem
+    logs, bytes_, worth, floor, pinned, budget, ceiling = problem
     order = list(range(len(logs)))
     random.shuffle(order)
-    shuffled = optimise(logs[order], bytes_[order], worth[order], floor[order], pinned[order], budget)
+    shuffled = optimise(logs[order], bytes_[order], worth[order], floor[order], pinned[order], budget, ceiling[order])
     np.testing.assert_allclose(shuffled.rates, optimise(*problem).rates[order], rtol=1e-9)
 
 
 def test_floors_beyond_the_budget_set_the_budget_in_force():
     found = optimise([100, 100], [1000, 1000], [1, 1], [0.5, 0.3], [False, True], 600.0)
     assert found.rates.tolist() == [0.5, 1.0]
-    assert (found.budget_in_force, found.shortfall) == (1500.0, 900.0)
+    assert (found.in_force, found.shortfall) == (1500.0, 900.0)
 
 
 def test_what_is_worth_nothing_stays_at_its_floor_even_with_budget_left():
     found = optimise([100, 100], [1000, 1000], [0, 1], [0.1, 0.1], [False, False], 1900.0)
     assert found.rates.tolist() == [0.1, 1.0]
-    assert found.kept_bytes == 1100.0
+    assert found.spent == 1100.0
 
 
 def test_patterns_without_logs_or_bytes_get_rate_one_and_cost_nothing():
@@ -125,7 +128,7 @@ def test_patterns_without_logs_or_bytes_get_rate_one_and_cost_nothing():
 
 def test_no_patterns_give_no_rates():
     found = optimise([], [], [], [], [], 10.0)
-    assert (len(found.rates), found.kept_bytes, found.budget_in_force) == (0, 0.0, 10.0)
+    assert (len(found.rates), found.spent, found.in_force) == (0, 0.0, 10.0)
 
 
 def test_a_hundred_thousand_patterns_spend_the_budget():
@@ -135,28 +138,29 @@ def test_a_hundred_thousand_patterns_spend_the_budget():
     found = optimise(
         logs, bytes_, random.uniform(0.02, 1, len(logs)), np.full(len(logs), 1e-6), np.zeros(len(logs)), 1e8
     )
-    assert found.kept_bytes == pytest.approx(1e8, rel=1e-9)
+    assert found.spent == pytest.approx(1e8, rel=1e-9)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"logs": [1.0, -2.0]}, r"logs\[1\] is -2.0"),
-        ({"bytes": [1.0, float("nan")]}, r"bytes\[1\] is nan"),
+        ({"cost": [1.0, float("nan")]}, r"cost\[1\] is nan"),
         ({"floor": [1.5, 0.0]}, r"floor\[0\] is 1.5.*from 0 to 1"),
         ({"worth": [1.0]}, r"worth has shape \(1,\), expected shape \(2,\)"),
         ({"pinned": [True]}, r"pinned has shape"),
-        ({"budget_bytes": -1.0}, "budget_bytes is -1.0"),
+        ({"budget": -1.0}, "budget is -1.0"),
+        ({"ceiling": [1.0, 0.1], "floor": [0.0, 0.2]}, r"ceiling\[1\] is 0.1, below floor\[1\], 0.2"),
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name_and_row(changed, message):
     good = {
         "logs": [1.0, 2.0],
-        "bytes": [1.0, 2.0],
+        "cost": [1.0, 2.0],
         "worth": [1.0, 1.0],
         "floor": [0.0, 0.0],
         "pinned": [False, False],
-        "budget_bytes": 1.0,
+        "budget": 1.0,
     }
     with pytest.raises(ValueError, match=message):
         optimise(**{**good, **changed})
@@ -168,3 +172,12 @@ def test_the_variance_that_is_minimised_is_the_one_that_sampling_has(rate):
     kept = np.random.default_rng(3).binomial(logs, rate, trials)
     measured = np.var(kept / rate) / logs**2
     assert measured == pytest.approx((1 / rate - 1) / logs, rel=0.1)
+
+
+@given(problems(), st.data())
+def test_raising_floors_raises_no_other_rate(problem, data):
+    # Why rates that fall by a ramp stay within what they would be without it: see core.ramp.
+    logs, bytes_, worth, floor, pinned, budget, ceiling = problem
+    higher = np.array([data.draw(st.floats(float(f), float(u))) for f, u in zip(floor, ceiling, strict=True)])
+    before, after = optimise(*problem), optimise(logs, bytes_, worth, higher, pinned, budget, ceiling)
+    assert (after.rates <= np.maximum(before.rates, higher) * (1 + 1e-9)).all()

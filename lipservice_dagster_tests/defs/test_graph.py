@@ -11,13 +11,14 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from lipservice_dagster.core.policy import parse
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.in_process import RunError
 from lipservice_dagster.local.log_store import LogWriter
 from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources.base import LogSourceError
 from lipservice_dagster.sources.clickhouse import ClickHouseSource, embedded
-from lipservice_dagster.storage import materializations, releases, runs
+from lipservice_dagster.storage import materializations, overrides, releases, runs
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.services import volumes
 from lipservice_dagster.storage.team_days import read
@@ -111,6 +112,52 @@ def test_odd_logs_go_through_the_whole_graph(world: Make) -> None:
     patterns, policies = read(found.database, "signatures", here), read(found.database, "policies", here)
     assert patterns["logs"].sum() == len(records)
     assert set(policies["service"]) == {"", "shop"}
+
+
+def _rates(found: World, on: date) -> dict[tuple[str, str], tuple[float, float]]:
+    """service and template: rate and goal, of a day's policies."""
+    documents = read(found.database, "policies", [TeamDay(1, on)], ["document"])["document"]
+    return {
+        (policy.service, entry.template): (entry.rate, entry.goal or 0.0)
+        for policy in map(parse, map(str, documents))
+        for entry in policy.pattern_rates
+    }
+
+
+def test_rates_fall_step_by_step_whichever_runs_made_the_days(world: Make, another_database: Database) -> None:
+    asked = {"target_reduction": 0.95, "floor_per_hour": 0.1}
+    wide, mixed = world(**asked), world(on=another_database, **asked)
+    fill(wide.store, days=4)
+    wide.run(1, day(3), LAST)
+    falling = 0
+    for back in (2, 1, 0):
+        before, after = _rates(wide, day(back + 1)), _rates(wide, day(back))
+        for pattern, (rate, goal) in after.items():
+            assert rate >= 0.5 * before.get(pattern, (1.0, 1.0))[0] * (1 - 1e-3) or pattern not in before
+            falling += rate > 1.1 * goal
+    assert falling
+    mixed.run(1, LAST)  # out of order: LAST knows no day before, and is made again once they are there
+    mixed.run(1, day(3), day(2))
+    mixed.run(1, day(1), LAST)
+    assert mixed.tables()["policies"] == wide.tables()["policies"]
+
+
+def test_an_override_said_before_the_day_ended_is_in_its_policy(world: Make) -> None:
+    found = world()
+    fill(found.store, days=2)
+    found.run(1, day(1))
+    (service, template), _ = max(_rates(found, day(1)).items(), key=lambda item: -item[1][1])
+    said: dict[str, Any] = {"owner": "ada", "reason": "so it is", "until": at(12, LAST + timedelta(days=30))}
+    for hour, rate in ((9, 0.02), (25, None)):
+        kind = "cap" if rate else "never_sample"
+        about = template if rate else None
+        moment = at(0, LAST) + timedelta(hours=hour)
+        overrides.add(found.database, 1, service, kind, rate=rate, template=about, now=moment, **said)
+    found.run(1, LAST)
+    assert _rates(found, LAST)[service, template][0] == 0.02
+    before = found.tables()["policies"]
+    found.run(1, day(1), LAST)
+    assert found.tables()["policies"] == before
 
 
 class Disagreeing(ClickHouseSource):

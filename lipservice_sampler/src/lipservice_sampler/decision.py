@@ -1,18 +1,22 @@
 """The decision: at which rate is this log kept, and why.
 
 One code for the edge (SDK), for the backtest that replays a policy over days it has not seen, and for the expected
-effect written into a policy. It works over the plain mapping of the policy document and keeps no state: who decides
-passes what it knows (how often an unknown pattern was seen this hour), so the same inputs give the same decision
-everywhere.
+effect written into a policy. It works over the plain mappings of the policy document and its overlay
+(`lipservice_sampler.overlay`) and keeps no state: who decides passes what it knows (how often an unknown pattern was
+seen this hour, what time it is), so the same inputs give the same decision everywhere.
 
 Order, first that applies:
 
-1. ``error`` — severities error and fatal are kept whole, whatever the document says.
-2. ``error_like`` — so are messages at lower severities that read like an error.
-3. ``pattern`` — the rate of the message's signature.
-4. ``unknown`` — of a pattern the policy does not list, the first ``unknown.first_per_hour`` logs of an hour are kept.
-5. ``severity`` — the rate of the severity.
-6. ``global`` — the rate of everything else.
+1. ``override`` — what a person says must never be sampled is kept whole.
+2. ``error`` — severities error and fatal are kept whole, whatever the documents say.
+3. ``error_like`` — so are messages at lower severities that read like an error, unless a person lifted that.
+4. ``pattern`` — the rate of the message's signature.
+5. ``unknown`` — of a pattern the policy does not list, the first ``unknown.first_per_hour`` logs of an hour are kept.
+6. ``severity`` — the rate of the severity.
+7. ``global`` — the rate of everything else.
+
+What steps 4 to 7 give is multiplied by a boost in force, up to 1 (``boost``, where that changed it), and then a
+person's cap holds (``override``, where it was lower). So a cap touches no error, nor what reads like one.
 """
 
 from __future__ import annotations
@@ -20,7 +24,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
+
+from .overlay import NOTHING, Overlay
 
 ERROR_SEVERITIES = frozenset({"error", "fatal"})
 
@@ -169,6 +176,9 @@ def decide(
     body_error_like: bool,
     *,
     unknown_seen: int = 0,
+    overlay: Overlay | Mapping[str, Any] | None = None,
+    masked: str | None = None,
+    at: datetime | None = None,
 ) -> Decision:
     """The rate this log is kept at, and the step that gave it.
 
@@ -180,21 +190,42 @@ def decide(
             be seen (``failed=0`` and ``failed=3`` share a masked message); elsewhere of the masked message.
         unknown_seen: how many logs of this unknown pattern were decided before it in the same UTC hour. Not read for
             listed patterns. With the default a first log is meant, which is kept.
+        overlay: the overlay document as parsed JSON, or an `Overlay` made of it for many decisions; none: nothing is
+            said on top.
+        masked: the masked message, which entries of the overlay that name a template are matched with.
+        at: the time of the decision, with a time zone; an overlay's entries are in force until theirs.
 
     Raises:
         KeyError: the document has no ``global_rate``.
+        ValueError: an overlay without the time it is read at, or one that is not valid (see `Overlay`).
     """
+    said = NOTHING
+    if overlay is not None:
+        if at is None:
+            raise ValueError("an overlay is in force at some time: pass the time of the decision as at")
+        said = (overlay if isinstance(overlay, Overlay) else Overlay(overlay)).ruling(signature, masked, at)
+    if said.never_sample:
+        return Decision(1.0, "override")
     name = severity_name(severity)
     if name in ERROR_SEVERITIES:
         return Decision(1.0, "error")
-    if body_error_like:
+    if body_error_like and not said.lifted:
         return Decision(1.0, "error_like")
+    rate, reason = _by_policy(policy, name, signature, unknown_seen)
+    boosted = min(rate * said.boost, 1.0)
+    if said.cap < boosted:
+        return Decision(said.cap, "override")
+    return Decision(boosted, "boost") if boosted > rate else Decision(rate, reason)
+
+
+def _by_policy(policy: Mapping[str, Any], severity: str, signature: str | None, unknown_seen: int) -> Decision:
+    """What the document alone says of a log that is no error."""
     entry = _pattern(policy.get("pattern_rates", ()), signature)
     if entry is not None:
         return Decision(float(entry["rate"]), "pattern")
     if unknown_seen < policy.get("unknown", {}).get("first_per_hour", 0):
         return Decision(1.0, "unknown")
-    rate = policy.get("severity_rates", {}).get(name)
+    rate = policy.get("severity_rates", {}).get(severity)
     if rate is not None:
         return Decision(float(rate), "severity")
     return Decision(float(policy["global_rate"]), "global")
@@ -206,18 +237,26 @@ def expected_kept(
     signature: str | None,
     body_error_like: bool,
     hours: Iterable[float],
+    *,
+    overlay: Overlay | Mapping[str, Any] | None = None,
+    masked: str | None = None,
+    at: datetime | None = None,
 ) -> float:
     """How many logs of a group (one pattern at one severity) are expected to be kept: Σ of `decide`'s rates.
 
     ``hours`` holds the group's logs in each hour; they count apart because the first ones of an unknown pattern are
-    kept in every hour anew.
+    kept in every hour anew. The other arguments are those of `decide`.
     """
-    first = decide(policy, severity, signature, body_error_like)
-    if first.reason != "unknown":
-        return first.rate * float(sum(hours))
-    limit = policy["unknown"]["first_per_hour"]
-    then = decide(policy, severity, signature, body_error_like, unknown_seen=limit).rate
-    return float(sum(min(logs, limit) + max(logs - limit, 0.0) * then for logs in hours))
+    limit = policy.get("unknown", {}).get("first_per_hour", 0)
+    first, then = (
+        decide(
+            policy, severity, signature, body_error_like, unknown_seen=seen, overlay=overlay, masked=masked, at=at
+        ).rate
+        for seen in (0, limit)
+    )
+    if first == then:
+        return first * float(sum(hours))
+    return float(sum(min(logs, limit) * first + max(logs - limit, 0.0) * then for logs in hours))
 
 
 def keeps(rate: float, key: bytes) -> bool:

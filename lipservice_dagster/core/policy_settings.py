@@ -1,0 +1,80 @@
+"""Limits and defaults of policy making."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lipservice_dagster.core.budget import DEFAULT_REDUCTION, contradiction
+from lipservice_dagster.core.judgements import WORTH
+
+
+class PolicySettings(BaseModel):
+    """Limits and defaults of policy making."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target_reduction: float = Field(
+        default=DEFAULT_REDUCTION, ge=0.0, lt=1.0, description="Share of a day's bytes to save, where no budget is set."
+    )
+    budget_bytes: float | None = Field(
+        default=None, gt=0.0, allow_inf_nan=False, description="Bytes a day to keep at most."
+    )
+    budget_logs: float | None = Field(
+        default=None, gt=0.0, allow_inf_nan=False, description="Logs a day to keep at most, instead."
+    )
+    budget_money: float | None = Field(
+        default=None, gt=0.0, allow_inf_nan=False, description="Money a month (30 days) to spend at most, instead."
+    )
+    price_per_gb: float = Field(default=0.25, ge=0.0, allow_inf_nan=False, description="Price of a gigabyte.")
+    fall_a_day: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=0.9,
+        description="A rate is at least this share of the day before's, where that is known.",
+    )
+    min_rate: float = Field(default=0.01, gt=0.0, le=1.0, description="The least rate of anything.")
+    floor_per_hour: float = Field(
+        default=10.0, ge=0.0, allow_inf_nan=False, description="Logs kept of a pattern in an active hour, on average."
+    )
+    rare_logs: float = Field(
+        default=100.0, ge=0.0, allow_inf_nan=False, description="A pattern with fewer logs a day is kept whole."
+    )
+    error_share: float = Field(
+        default=0.5, gt=0.0, le=1.0, description="A pattern of whose logs this share are errors is kept whole."
+    )
+    must_keep_worth: float = Field(
+        default=WORTH["must_keep"], ge=0.0, description="A pattern judged worth this much is kept whole."
+    )
+    must_keep_share: float = Field(
+        default=0.2,
+        ge=0.0,
+        le=1.0,
+        description="Share of the budget that patterns kept whole by judgement may take, the smallest first; the "
+        "others are sampled by their worth.",
+    )
+    default_worth: float = Field(
+        default=WORTH["normal"], ge=0.0, le=1.0, description="Worth of a pattern without a judgement."
+    )
+    unknown_first_per_hour: int = Field(
+        default=10,
+        ge=0,
+        description="Logs of each unlisted pattern that are kept in an hour before its severity's rate.",
+    )
+    max_patterns: int = Field(
+        default=5_000, ge=0, description="Patterns a policy lists; those of fewest logs beyond are unlisted."
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> PolicySettings:
+        if problem := contradiction(self.model_fields_set, self):
+            raise ValueError(problem)
+        return self
+
+    def shared(self, bytes_share: float, logs_share: float) -> PolicySettings:
+        """The settings of a service that wrote these shares of its team's bytes and logs: so much of its budget."""
+        scaled = {
+            "budget_bytes": self.budget_bytes and self.budget_bytes * bytes_share,
+            "budget_logs": self.budget_logs and self.budget_logs * logs_share,
+            "budget_money": self.budget_money and self.budget_money * bytes_share,
+        }
+        return self.model_copy(update=scaled)
