@@ -14,37 +14,38 @@ REMOVED = "<secret>"
 _SENSITIVE = (
     r"pass(?:word|wd|phrase|code)?|pwd|secret|token|credential|authorization|api[ _.-]?key|access[ _.-]?key"
     r"|account[ _.-]?key|private[ _.-]?key|signing[ _.-]?key|encryption[ _.-]?key|session[ _.-]?(?:id|key)"
-    r"|cookie|jsessionid|phpsessid|signature|otp|cvv|cvc|ssn|iban|connection[ _.-]?string|\bauth\b|\bsid\b|\bsig\b|\bpin\b"
+    r"|cookie|jsessionid|phpsessid|signature|otp|cvv|cvc|ssn|iban|connection[ _.-]?string"
+    r"|\bauth\b|\bsid\b|\bsig\b|\bpin\b"
 )
-_IN_NAME = r"[A-Za-z0-9_.\-\[\]]*"
+_IN_NAME = r"[A-Za-z0-9_.\-\[\]]{0,64}"
 # A scheme before a token belongs to the value: Authorization: Bearer …
 _SCHEME = r"(?:(?:bearer|basic|digest|negotiate|token|apikey|aws4-hmac-sha256)[ :=]+)?"
 _VALUE = r"\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|" + _SCHEME + r"(?!<\*>(?:[\s,;)\]}\"']|$))\S+"
-_TOKEN = r"[A-Za-z0-9_.~+/=<*>-]"
+_SIGN = r"[A-Za-z0-9_.~+/=<*>-]"
 
 _PATTERNS: tuple[tuple[str, str], ...] = (
     # Private keys, to their end or, cut off, to the end of the text.
-    (r"-*\s*BEGIN[A-Z ]*PRIVATE KEY.*?(?:END[A-Z ]*PRIVATE KEY[A-Z ]*-*|\Z)", REMOVED),
+    (r"-{0,5}BEGIN[A-Z ]{0,40}PRIVATE KEY.*?(?:END[A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,40}-*|\Z)", REMOVED),
     # User and password of a URL or DSN.
-    (r"(://)\S*@", rf"\1{REMOVED}@"),
+    (r"(://)\S{0,1000}@", rf"\1{REMOVED}@"),
     # Webhooks: the path is the key.
     (r"(hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/)\S+", rf"\1{REMOVED}"),
     # password=…, "apiKey": "…", Authorization: Bearer …, --token …
-    (rf"({_IN_NAME}(?:{_SENSITIVE}){_IN_NAME}[\"']?\s*(?:=>|:=|=|:)\s*)(?:{_VALUE})", rf"\1{REMOVED}"),
+    (rf"((?:{_SENSITIVE}){_IN_NAME}[\"']?\s*(?:=>|:=|=|:)\s*)(?:{_VALUE})", rf"\1{REMOVED}"),
     (rf"((?<!\S)--?{_IN_NAME}(?:{_SENSITIVE}){_IN_NAME}\s+)(?:{_VALUE})", rf"\1{REMOVED}"),
-    (rf"(\bbearer\s+)(?!<\*>(?:\s|\Z)){_TOKEN}+", rf"\1{REMOVED}"),
+    (rf"(\bbearer\s+)(?!<\*>(?:\s|\Z)){_SIGN}+", rf"\1{REMOVED}"),
     # JSON Web Tokens and whatever else begins as base64 of {" does.
     (r"\beyJ[A-Za-z0-9_<*>-]{4,}(?:\.[A-Za-z0-9_<*>=-]*){0,4}", REMOVED),
-    # Keys that tell by their beginning: Stripe, Anthropic, OpenAI; GitHub; GitLab; Slack; AWS; Google; npm, PyPI, Hugging
-    # Face, DigitalOcean, SendGrid, Shopify, PostHog, Vault, age, Twilio.
+    # Keys that tell by their beginning: Stripe, Anthropic, OpenAI; GitHub; GitLab; Slack; AWS; Google; npm, PyPI,
+    # Hugging Face, DigitalOcean, SendGrid, Shopify, PostHog, Vault, age, Twilio.
     (
         r"\b(?:[spr]k[-_](?:live|test|ant|proj|or|svcacct)?[-_]?|gh[pousr]_|github_pat_|gl(?:pat|cbt|dt|rt|soat)-"
         r"|xox[a-z]-|xapp-|ya29\.|npm_|pypi-|hf_|do[opr]_v0?1?_|SG\.|shp(?:at|ca|pa|ss)_|ph[cxs]_|hv[sbr]\.)"
-        rf"{_TOKEN}{{6,}}",
+        rf"{_SIGN}{{6,}}",
         REMOVED,
     ),
     (r"\b(?:AKIA|ASIA|AGPA|AIDA|AROA|AIPA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9<*>]{8,}", REMOVED),
-    (rf"\b(?:AIza|AGE-SECRET-KEY-){_TOKEN}{{10,}}", REMOVED),
+    (rf"\b(?:AIza|AGE-SECRET-KEY-){_SIGN}{{10,}}", REMOVED),
     # E-mail addresses.
     (r"[\w.+%'-]+@[^\W\d_][\w-]*(?:\.[\w-]+)+", REMOVED),
     # Numbers as long as a payment card's, in one piece or in groups.
