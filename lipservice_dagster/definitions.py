@@ -6,6 +6,7 @@ import warnings
 
 import dagster as dg
 
+from lipservice_dagster.advisors.model import model_of
 from lipservice_dagster.core.make_policy import PolicySettings
 from lipservice_dagster.defs import (
     anomaly_reports,
@@ -41,7 +42,12 @@ def build_defs(
         *signatures.build(team_days),
         *clusters.build(team_days),
         *anomaly_reports.build(team_days, settings.window_days),
-        *policies.build(team_days, PolicySettings(target_reduction=settings.target_reduction), settings.price_per_gb),
+        *policies.build(
+            team_days,
+            PolicySettings(target_reduction=settings.target_reduction),
+            settings.price_per_gb,
+            model_of(settings),
+        ),
         *policy_releases.build(team_days),
     ]
     checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]

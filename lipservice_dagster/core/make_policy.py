@@ -91,6 +91,7 @@ def make_policy(
     settings: PolicySettings,
     *,
     llm_model: str | None = None,
+    judged_by: str = "",
 ) -> Policy:
     """The policy of a service and environment, made from one day; keep-all where the day has no logs.
 
@@ -112,6 +113,7 @@ def make_policy(
         judgements: of any signatures; one without gets ``settings.default_worth``.
         settings: limits and defaults.
         llm_model: the model behind the judgements; None where rules gave them.
+        judged_by: a sentence on who judged how many patterns and why, for the reasoning.
 
     Raises:
         ValueError: rows of another scope, or a signature twice.
@@ -178,7 +180,7 @@ def make_policy(
     )
     expected = expected_effect(policy, rows, found)
     reasoning = _reasoning(policy, expected, whole, rates, found, settings, int((~listed).sum()))
-    return policy.model_copy(update={"expected": expected, "reasoning": reasoning})
+    return policy.model_copy(update={"expected": expected, "reasoning": f"{reasoning} {judged_by}".strip()})
 
 
 _NEW, _ANOMALY = "new", "under an anomaly"

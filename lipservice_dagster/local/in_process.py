@@ -106,6 +106,7 @@ class Graph:
         for run in self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
             if (process := run.tags.get(_PROCESS)) and not _lives(process):
                 self.instance.report_run_failed(run, "its process is gone")
+                self.instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
                 runs.fail_unfinished(self.database, run.run_id, "its process is gone")
 
     def _require_partitions(self, first: date, last: date) -> None:
