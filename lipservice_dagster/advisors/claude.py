@@ -8,7 +8,7 @@ from typing import get_args
 import anthropic
 from anthropic.types import Message, Model, TextBlock
 
-from lipservice_dagster.advisors.model import CUT_OFF, REFUSED, AdvisorError, Reply, Usage, failed, reply_of
+from lipservice_dagster.advisors.model import CUT_OFF, REFUSED, AdvisorError, Reply, failed, reply_of, usage_of
 from lipservice_dagster.advisors.questions import SYSTEM, Answer, Question
 
 
@@ -51,18 +51,13 @@ def asking(
             return Reply(problem="its answer was no message")
         if not isinstance(message, Message) or not isinstance(getattr(message, "content", None), list):
             return Reply(problem="its answer was no message")
-        usage = _usage(message)
+        usage = usage_of(
+            message.usage, "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"
+        )
         if message.stop_reason == "refusal":
             return Reply(problem=REFUSED, usage=usage)
         if message.stop_reason in ("max_tokens", "model_context_window_exceeded"):
             return Reply(problem=CUT_OFF, usage=usage, cut_off=True)
-        return reply_of("".join(block.text for block in message.content if isinstance(block, TextBlock)), usage)
+        return reply_of("".join(block.text or "" for block in message.content if isinstance(block, TextBlock)), usage)
 
     return ask
-
-
-def _usage(message: Message) -> Usage:
-    used = message.usage
-    return Usage(
-        used.input_tokens, used.output_tokens, used.cache_read_input_tokens or 0, used.cache_creation_input_tokens or 0
-    )

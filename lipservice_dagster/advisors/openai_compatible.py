@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from lipservice_dagster.advisors.model import CUT_OFF, REFUSED, AdvisorError, Reply, Usage, failed, reply_of
+from lipservice_dagster.advisors.model import CUT_OFF, REFUSED, AdvisorError, Reply, failed, reply_of, usage_of
 from lipservice_dagster.advisors.questions import SYSTEM, Question, answer_schema
 
 
@@ -45,11 +46,9 @@ def asking(
             return Reply(problem="its answer was no message")
         if not getattr(done, "choices", None):
             return Reply(problem="its answer was no message")
-        usage = Usage()
-        if done.usage is not None:
-            details = done.usage.prompt_tokens_details
-            cached = (details.cached_tokens or 0) if details is not None else 0
-            usage = Usage(done.usage.prompt_tokens - cached, done.usage.completion_tokens, cached)
+        usage = usage_of(done.usage, "prompt_tokens", "completion_tokens")
+        cached = usage_of(getattr(done.usage, "prompt_tokens_details", None), "cached_tokens", "").input
+        usage = replace(usage, input=max(usage.input - cached, 0), cached=cached)  # counted among the others there
         choice = done.choices[0]
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return Reply(problem=REFUSED, usage=usage)

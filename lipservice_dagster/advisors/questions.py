@@ -4,10 +4,11 @@ What belongs here: which patterns are worth a question, the words of the questio
 it stands in `advisors.claude` and `advisors.openai_compatible`.
 
 Nothing leaves but: templates that at least ``min_logs`` logs share, scrubbed of what looks like a secret
-(`core.scrub`); counts rounded down to powers of ten; severities; kinds of anomalies; the price of a gigabyte. No bodies, no examples,
-no names of services. Templates are data: they travel as JSON strings inside one element that no string can close, they
-are called by short ids, and what an answer says about an id that was not asked is not read. What an answer can change
-is worth, class and words of the patterns asked, within the schema; rates and floors are not its to set.
+(`core.scrub`); counts rounded down to powers of ten; severities; kinds of anomalies; the price of a gigabyte. No
+bodies, no examples, no names of services. Templates are data: they travel as JSON strings inside one element that no
+string can close, they are called by short ids, and what an answer says about an id that was not asked is not read. What
+an answer can change is worth, class and words of the patterns asked, within the schema; rates and floors are not its to
+set.
 """
 
 from __future__ import annotations
