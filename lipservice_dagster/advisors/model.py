@@ -170,14 +170,14 @@ def reply_of(text: str, usage: Usage) -> Reply:
         return Reply(problem="its answer was not what was asked for", usage=usage)
 
 
-def usage_of(used: object, input: str, output: str, cached: str = "", cache_write: str = "") -> Usage:
-    """The tokens in these fields; SDKs do not check what a server sends, and what is no number counts as none."""
+def usage_of(used: object, read: str, written: str, cached: str = "", cache_write: str = "") -> Usage:
+    """The tokens in the fields so named; SDKs do not check what servers send, and what is no number counts as none."""
 
     def tokens(name: str) -> int:
         value = getattr(used, name, None)
         return value if isinstance(value, int) and value > 0 else 0
 
-    return Usage(tokens(input), tokens(output), tokens(cached), tokens(cache_write))
+    return Usage(tokens(read), tokens(written), tokens(cached), tokens(cache_write))
 
 
 CUT_OFF, REFUSED = "its answer was cut off", "it refused to answer"

@@ -6,12 +6,12 @@ nothing and comes out the same, and a later day asks only about patterns that no
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import dagster as dg
 import pandas as pd
 
 from lipservice_dagster.advisors import questions, rules
@@ -100,7 +100,7 @@ def _patterns(count: int) -> str:
 class Consultation:
     """A run's talk with the model: its token budget, and whether the model still answers."""
 
-    def __init__(self, model: Model | None, database: Database, run_id: str, log: dg.DagsterLogManager):
+    def __init__(self, model: Model | None, database: Database, run_id: str, log: logging.Logger):
         self._model, self._database, self._run_id, self._log = model, database, run_id, log
         self._spent = 0
         self._silent = ""  # why nothing more is asked in this run
@@ -212,9 +212,9 @@ class Consultation:
         session.problems |= {s: why for s in names if s not in answered}
 
     def _over_budget(self, model: Model, question: Question) -> str:
-        """Why this question may not be asked, or ''; what it could take at most counts, at two characters a token."""
+        """Why this question may not be asked, or ''; what it could take at most counts, at two bytes a token."""
         limits = model.limits
-        most = (len(SYSTEM) + len(question.text())) // 2 + limits.max_output_tokens
+        most = len((SYSTEM + question.text()).encode("utf-8", "surrogatepass")) // 2 + limits.max_output_tokens
         if self._spent + most > limits.tokens_per_run:
             return "the run's token budget is spent"
         if stored.tokens_of_day(self._database, datetime.now(UTC).date()) + most > limits.tokens_per_day:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lipservice_dagster.advisors import questions
 from lipservice_dagster.advisors.questions import Answer, Pattern, Question
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.judgements import Judged, Judgement
+from lipservice_dagster.core.judgements import WORTH, Judged, Judgement
 
 NO_CLUSTERS, NO_ANOMALIES = frames.empty(frames.CLUSTERS), frames.empty(frames.ANOMALIES)
 
@@ -177,9 +177,9 @@ def test_a_reason_is_one_printable_line_of_bounded_length():
 
 def test_small_patterns_follow_a_judgement_of_their_family_but_never_errors_or_what_was_asked():
     clusters = pd.DataFrame({"cluster": ["c1"], "signatures": [["a", "b", "c", "d"]]})
-    judged = {"a": Judged(Judgement(signature="a", worth="noise", category="debug", reason="Chatter."), True)}
+    judged = {"a": Judged(Judgement(signature="a", worth=WORTH["noise"], category="debug", reason="Chatter."), True)}
     rules = [
-        Judgement(signature=s, worth="normal", category="error" if s == "c" else "other", reason="A rule.")
+        Judgement(signature=s, worth=WORTH["normal"], category="error" if s == "c" else "other", reason="A rule.")
         for s in "abcde"
     ]
     found = questions.after_family(rules, clusters, judged, frozenset({"a", "d"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
@@ -10,11 +11,19 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from lipservice_dagster.advisors import rules
+from lipservice_dagster.advisors.model import model_of
+from lipservice_dagster.advisors.questions import SYSTEM
+from lipservice_dagster.core import frames
 from lipservice_dagster.core.policy import parse
+from lipservice_dagster.defs.advising import Advice, Consultation
 from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.settings import Settings
+from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import judgements, model_calls
 from lipservice_dagster.storage.team_days import read
 from lipservice_dagster_tests import model_stub
+from lipservice_dagster_tests.advisors.test_questions import rows
 from lipservice_dagster_tests.defs.conftest import World
 from lipservice_dagster_tests.logs import at, log, store
 from lipservice_dagster_tests.model_stub import Body, Response, Stub, answer_all, asked, error, good, message
@@ -23,6 +32,7 @@ LAST = date(2026, 9, 10)
 BEFORE = LAST - timedelta(days=1)
 MODEL = "claude-haiku-5-5"
 BODIES = ["cache warmed for tenant", "shard rebalanced onto node", "worker picked up its job", "queue drained of items"]
+NONE = frames.empty(frames.CLUSTERS)
 Make = Callable[..., World]
 
 
@@ -91,18 +101,39 @@ def test_a_day_made_again_asks_nothing_and_is_byte_equal_and_the_next_asks_only_
     assert metadata(found)["patterns_reused"] == 4
     found.run(1, LAST)
     assert stub.templates()[4:] == ["lease renewed by holder"]
-    found.run(1, BEFORE)
-    assert [row for row in found.tables()["policies"] if f",{BEFORE}," in row] == before
     found.run(1, BEFORE, LAST)
+    assert [row for row in found.tables()["policies"] if f",{BEFORE}," in row] == before
     assert len(stub.requests) == requests + 1
 
 
-def test_a_judgement_past_its_time_to_live_is_asked_for_again(make, stub: Stub) -> None:
-    found = make(llm_judgement_days=1)
-    fill(found, BODIES, BEFORE, LAST)
-    found.run(1, BEFORE, LAST)
-    assert len(stub.requests) == 2
-    found.run(1, BEFORE, LAST)
+class Talk:
+    """Consultations over one small team-day, without the graph around them; each is a run of its own."""
+
+    def __init__(self, database: Database, stub: Stub, bodies: list[str], **settings: object):
+        values: dict[str, object] = {"advisor": "anthropic", "anthropic_api_key": "key", "llm_base_url": stub.url}
+        values |= {"llm_retries": 0, "llm_timeout_seconds": 20} | settings
+        self.model = model_of(Settings(_env_file=None, **values))  # type: ignore[call-arg,arg-type]
+        self.database, self.bodies = database, bodies
+
+    def run(self, *days: date) -> list[Advice]:
+        run = Consultation(self.model, self.database, "run", logging.getLogger(__name__))
+        return [
+            run.advise(
+                TeamDay(1, day),
+                rows(*((f"{i:016x}", body, 150) for i, body in enumerate(self.bodies))),
+                NONE,
+                frames.empty(frames.ANOMALIES),
+                rare_logs=100.0,
+                price_per_gb=0.25,
+            )
+            for day in days or (LAST,)
+        ]
+
+
+def test_a_judgement_past_its_time_to_live_is_asked_for_again(database: Database, stub: Stub) -> None:
+    talk = Talk(database, stub, BODIES, llm_judgement_days=1)
+    assert [a.asked for a in talk.run(BEFORE, LAST)] == [4, 4]
+    assert [(a.asked, a.reused) for a in talk.run(BEFORE, LAST)] == [(0, 4), (0, 4)]
     assert len(stub.requests) == 2
 
 
@@ -116,58 +147,62 @@ def test_a_judgement_past_its_time_to_live_is_asked_for_again(make, stub: Stub) 
         (lambda _: message("{", "max_tokens"), "its answer was cut off"),
     ],
 )
-def test_where_the_model_gives_no_answer_rules_judge_and_the_policy_says_why(make, stub: Stub, reply, why) -> None:
-    found = make()
-    fill(found, BODIES, LAST)
+def test_where_the_model_gives_no_answer_rules_judge_and_say_why(database: Database, stub: Stub, reply, why) -> None:
+    talk = Talk(database, stub, BODIES)
     stub.reply = reply
-    found.run(1, LAST)
-    made = policy(found)
-    assert (made.generated_by, made.llm_model) == ("rules", None)
-    assert f"Rules judged 4 patterns that {MODEL} was to judge: {why}." in made.reasoning
-    assert metadata(found)["rules_because"] == f"{why} (4)"
-    with found.database.engine.connect() as connection:
+    (advice,) = talk.run()
+    names = [j.signature for j in advice.judgements]
+    assert advice.judgements == rules.advise(rows(*((n, b, 150) for n, b in zip(names, BODIES, strict=True))), NONE)
+    assert advice.model_for(names) is None
+    assert advice.sentence(names) == f"Rules judged 4 patterns that {MODEL} was to judge: {why}."
+    assert advice.metadata()["rules_because"] == f"{why} (4)"
+    with database.engine.connect() as connection:
         assert connection.execute(sa.select(judgements)).all() == []
         calls = connection.execute(sa.select(model_calls)).all()
     assert {call.problem for call in calls} == {None if "left" in why else why}
     stub.reply = good
-    found.run(1, LAST)
-    assert policy(found).llm_model == MODEL
+    assert talk.run()[0].model_for(names) == MODEL
 
 
-def test_a_model_that_is_away_is_asked_once_a_run(make, stub: Stub) -> None:
-    found = make(llm_batch_patterns=1)
-    fill(found, BODIES, BEFORE, LAST)
+def test_a_model_that_is_away_is_asked_once_a_run(database: Database, stub: Stub) -> None:
     stub.reply = lambda _: error(529, "overloaded_error")
-    found.run(1, BEFORE, LAST)
+    advice = Talk(database, stub, BODIES, llm_batch_patterns=1).run(BEFORE, LAST)
     assert len(stub.requests) == 1
+    assert {why for a in advice for why in a.unanswered.values()} == {"it answered with HTTP status 529"}
 
 
-def test_a_question_whose_answer_was_cut_off_is_asked_in_halves(make, stub: Stub) -> None:
-    found = make()
-    fill(found, BODIES, LAST)
-
+def test_a_question_whose_answer_was_cut_off_is_asked_in_halves(database: Database, stub: Stub) -> None:
     def short(request: Body) -> Response:
         patterns = sum(len(f["patterns"]) for f in asked(request)["families"])
         return message("{", "max_tokens") if patterns > 2 else good(request)
 
     stub.reply = short
-    found.run(1, LAST)
-    assert policy(found).llm_model == MODEL
-    assert len(stub.requests) == 3
+    (advice,) = Talk(database, stub, BODIES).run()
+    assert (len(advice.by_model), advice.asked, len(stub.requests)) == (4, 4, 3)
+    assert advice.usage.tokens == 3_000
 
 
 @pytest.mark.parametrize(("setting", "whose"), [("llm_tokens_per_run", "run"), ("llm_tokens_per_day", "day")])
-def test_a_token_budget_ends_the_asking_and_rules_judge_the_rest(make, stub: Stub, setting, whose) -> None:
-    found = make(llm_batch_patterns=1, llm_max_output_tokens=1_000, **{setting: 8_000})
-    fill(found, BODIES, LAST)
-    found.run(1, LAST)
+def test_a_token_budget_ends_the_asking_and_rules_judge_the_rest(
+    database: Database, stub: Stub, setting: str, whose: str
+) -> None:
+    budget = len(SYSTEM) // 2 + 1_000 + 1_500
+    talk = Talk(database, stub, BODIES, llm_batch_patterns=1, llm_max_output_tokens=1_000, **{setting: budget})
+    (advice,) = talk.run()
     assert 0 < len(stub.requests) < 4
-    with found.database.engine.connect() as connection:
-        spent = connection.execute(sa.select(sa.func.sum(model_calls.c.input_tokens + model_calls.c.output_tokens)))
-        assert spent.scalar_one() <= 8_000
-    made = policy(found)
-    assert made.llm_model == MODEL
-    assert f"the {whose}'s token budget is spent" in made.reasoning
+    assert advice.usage.tokens <= budget
+    assert set(advice.unanswered.values()) == {f"the {whose}'s token budget is spent"}
+    requests = len(stub.requests)
+    talk.run()
+    assert (len(stub.requests) > requests) == (whose == "run")
+
+
+def test_a_team_that_is_not_named_keeps_its_templates(database: Database, stub: Stub) -> None:
+    (advice,) = Talk(database, stub, BODIES, llm_teams=[2]).run()
+    assert stub.requests == []
+    assert advice.sentence([]) == (
+        "Rules judged what patterns are worth: the settings keep this team's patterns from the model."
+    )
 
 
 def test_planted_secrets_and_rare_texts_do_not_leave(make, stub: Stub) -> None:
@@ -223,17 +258,8 @@ def test_hostile_templates_and_answers_change_nothing_that_matters(make, stub: S
     assert stored <= set(read(found.database, "signatures", [TeamDay(1, BEFORE), TeamDay(1, LAST)])["signature"])
 
 
-def test_a_team_that_is_not_named_keeps_its_templates(make, stub: Stub) -> None:
-    found = make(llm_teams=[2])
-    fill(found, BODIES, LAST)
-    found.run(1, LAST)
+def test_without_a_model_rules_judge_and_say_so(database: Database, stub: Stub) -> None:
+    (advice,) = Talk(database, stub, BODIES, advisor="rules").run()
     assert stub.requests == []
-    assert "Rules judged what patterns are worth: the settings keep this team's patterns" in policy(found).reasoning
-
-
-def test_without_a_model_the_policy_says_that_rules_judged(world: Make) -> None:
-    found = world()
-    fill(found, BODIES, LAST)
-    found.run(1, LAST)
-    assert policy(found).generated_by == "rules"
-    assert "Rules judged what patterns are worth: no model is set." in policy(found).reasoning
+    assert advice.sentence([]) == "Rules judged what patterns are worth: no model is set."
+    assert advice.metadata()["advisor"] == "rules"

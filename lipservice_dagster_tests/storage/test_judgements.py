@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lipservice_dagster.core.judgements import WORTH, Judged, Judgement
+from lipservice_dagster.core.judgements import WORTH, Judged, Judgement, Level
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import judgements as stored
 from lipservice_dagster.storage.database import Database
@@ -31,8 +31,8 @@ def at(day: int, team_id: int = 7) -> TeamDay:
     return TeamDay(team_id, DAY + timedelta(days=day))
 
 
-def judged(worth: str = "low", signature: str = "a") -> Judged:
-    return Judged(Judgement(signature=signature, worth=worth, category="other", reason="So it is."), True)
+def judged(worth: Level = "low", signature: str = "a") -> Judged:
+    return Judged(Judgement(signature=signature, worth=WORTH[worth], category="other", reason="So it is."), True)
 
 
 def add(database: Database, on: TeamDay, given_: Judged, *, model: str = "m", version: str = "v") -> None:
