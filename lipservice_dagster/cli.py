@@ -320,4 +320,5 @@ _SAY_IT_THEMSELVES = {
     "OpenDayError",
     "IngestError",
     "RunError",
+    "AdvisorError",
 }

@@ -160,8 +160,8 @@ KEY = os.environ.get("LIPSERVICE_ANTHROPIC_API_KEY") or os.environ.get("ANTHROPI
 if KEY:
 
     def test_the_real_api_judges_both_patterns():
-        limits = {"base_url": None, "timeout": 90.0, "retries": 2, "max_output_tokens": 2_000}
-        reply = claude.asking(DEFAULT_MODEL, KEY, **limits)(QUESTION)
+        ask = claude.asking(DEFAULT_MODEL, KEY, base_url=None, timeout=90.0, retries=2, max_output_tokens=2_000)
+        reply = ask(QUESTION)
         assert reply.problem == ""
         assert reply.answer is not None
         assert {f.family for f in reply.answer.families} == {"f1", "f2"}
