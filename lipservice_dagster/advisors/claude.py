@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import get_args
 
 import anthropic
+from anthropic.resources.messages import DEPRECATED_MODELS
 from anthropic.types import Message, Model, TextBlock
 
 from lipservice_dagster.advisors.model import CUT_OFF, REFUSED, AdvisorError, Reply, failed, reply_of, usage_of
@@ -13,12 +15,21 @@ from lipservice_dagster.advisors.questions import SYSTEM, Answer, Question
 
 
 def check_name(name: str) -> None:
-    """Raise AdvisorError where the SDK does not know the model: a slip would else only show as a fallback to rules."""
+    """Raise AdvisorError where the SDK does not know the model: a slip would else only show as a fallback to rules.
+
+    Warns of one that is on its way out.
+    """
     known = [n for part in get_args(Model) for n in get_args(part)]
     if name not in known:
         raise AdvisorError(
             f"LIPSERVICE_LLM_MODEL is {name!r}, which is no model that anthropic {anthropic.__version__} knows: take"
             f" one of {', '.join(known)}, or upgrade the package; behind LIPSERVICE_LLM_BASE_URL any name is taken"
+        )
+    if name in DEPRECATED_MODELS:
+        warnings.warn(
+            f"LIPSERVICE_LLM_MODEL is {name}, whose end of life is {DEPRECATED_MODELS[name]}: choose another before, or"
+            " rules will judge",
+            stacklevel=2,
         )
 
 

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from anthropic.resources.messages.messages import DEPRECATED_MODELS
+from anthropic.resources.messages import DEPRECATED_MODELS
 
 from lipservice_dagster.advisors import claude
 from lipservice_dagster.advisors.model import DEFAULT_MODEL, AdvisorError, Prices, Usage, model_of
@@ -124,6 +124,11 @@ def test_nonsense_is_no_answer(stub, response):
 def test_the_default_model_is_known_and_not_on_its_way_out():
     claude.check_name(DEFAULT_MODEL)
     assert DEFAULT_MODEL not in DEPRECATED_MODELS
+
+
+def test_a_model_on_its_way_out_is_warned_of():
+    with pytest.warns(UserWarning, match="whose end of life is"):
+        claude.check_name("claude-sonnet-4-5")
 
 
 def settings(**values) -> Settings:

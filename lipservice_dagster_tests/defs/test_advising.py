@@ -17,6 +17,7 @@ from lipservice_dagster.advisors.questions import SYSTEM
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.policy import parse
 from lipservice_dagster.defs.advising import Advice, Consultation
+from lipservice_dagster.defs.policies import LLM_POOL
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage.database import Database
@@ -104,6 +105,17 @@ def test_a_day_made_again_asks_nothing_and_is_byte_equal_and_the_next_asks_only_
     found.run(1, BEFORE, LAST)
     assert [row for row in found.tables()["policies"] if f",{BEFORE}," in row] == before
     assert len(stub.requests) == requests + 1
+
+
+def test_a_place_in_the_pool_that_a_dead_run_kept_is_freed(make, stub: Stub) -> None:
+    found = make()
+    slots = found.instance.event_log_storage
+    slots.set_concurrency_slots(LLM_POOL, 1)
+    dead = "00000000-0000-0000-0000-000000000000"
+    assert slots.claim_concurrency_slot(LLM_POOL, dead, "policies").is_claimed
+    found.graph.close_dead_runs()
+    assert slots.get_concurrency_run_ids() == set()
+    assert slots.claim_concurrency_slot(LLM_POOL, dead, "policies").is_claimed
 
 
 class Talk:
