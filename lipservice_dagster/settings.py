@@ -106,7 +106,9 @@ class Settings(BaseSettings):
         default=None, min_length=1, description="Name of the model. Unset: claude-haiku-5-5 of Anthropic."
     )
     llm_base_url: str | None = Field(
-        default=None, pattern=r"^https?://", description="Where the API is: a gateway, a server of your own."
+        default=None,
+        pattern=r"^https?://[^@\s]+$",  # it is shown, so it holds no password
+        description="Where the API is: a gateway, a server of your own.",
     )
     llm_teams: list[int] | None = Field(
         default=None, description="The teams whose templates may be sent to the model, as JSON: [1, 42]. Unset: all."
