@@ -511,4 +511,5 @@ _SAY_IT_THEMSELVES = {
     "PolicyError",
     "IngestError",
     "RunError",
+    "AdvisorError",
 }

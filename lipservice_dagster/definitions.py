@@ -6,6 +6,7 @@ import warnings
 
 import dagster as dg
 
+from lipservice_dagster.advisors.model import model_of
 from lipservice_dagster.defs import (
     anomaly_reports,
     automation,
@@ -41,7 +42,7 @@ def build_defs(
         *signatures.build(team_days),
         *clusters.build(team_days),
         *anomaly_reports.build(team_days, settings.window_days),
-        *policies.build(team_days, settings.policy_settings(), settings.price_per_gb),
+        *policies.build(team_days, settings.policy_settings(), settings.price_per_gb, model_of(settings)),
         *policy_releases.build(team_days),
     ]
     checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]

@@ -10,11 +10,11 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lipservice_dagster.core.budget import contradiction
@@ -34,7 +34,9 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """The settings of LipService; each field is the environment variable ``LIPSERVICE_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     home: Path = Field(
         default_factory=_default_home,
@@ -108,6 +110,64 @@ class Settings(BaseSettings):
     fall_a_day: float = Field(
         default=0.5, gt=0, le=0.9, description="Least share of a rate that the next day's policy keeps; rising is free."
     )
+    advisor: Literal["auto", "rules", "anthropic", "openai"] = Field(
+        default="auto",
+        description="Who says what a pattern is worth. auto: Claude where an Anthropic key is set, else rules; openai: "
+        "a server that speaks OpenAI's chat completions (extra openai).",
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices(PREFIX + "ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
+        description="Key of Anthropic's API; ANTHROPIC_API_KEY is read too.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices(PREFIX + "OPENAI_API_KEY", "OPENAI_API_KEY"),
+        description="Key of the OpenAI-compatible server, where it wants one; OPENAI_API_KEY is read too.",
+    )
+    llm_model: str | None = Field(
+        default=None, min_length=1, description="Name of the model. Unset: claude-haiku-5-5 of Anthropic."
+    )
+    llm_base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^@\s]+$",  # it is shown, so it holds no password
+        description="Where the API is: a gateway, a server of your own.",
+    )
+    llm_teams: list[int] | None = Field(
+        default=None, description="The teams whose templates may be sent to the model, as JSON: [1, 42]. Unset: all."
+    )
+    llm_min_logs: int = Field(
+        default=20, ge=2, description="Stored logs of the day that must share a template before it is sent."
+    )
+    llm_max_patterns: int = Field(
+        default=300, ge=1, description="Patterns of a team-day, the largest by bytes, that the model judges."
+    )
+    llm_batch_patterns: int = Field(default=40, ge=1, le=200, description="Patterns asked about in one request.")
+    llm_judgement_days: int = Field(
+        default=30, ge=1, description="Days after (and before) the one it was asked for that a judgement holds."
+    )
+    llm_timeout_seconds: float = Field(default=90.0, gt=0, description="Time that each try of a request may take.")
+    llm_retries: int = Field(
+        default=2, ge=0, le=10, description="Tries after the first, where the API is busy or does not answer."
+    )
+    llm_max_output_tokens: int = Field(
+        default=8_000, ge=256, le=20_000, description="Tokens that one answer may have before it is cut off."
+    )
+    llm_tokens_per_run: int = Field(
+        default=500_000, ge=0, description="Tokens, read and written, that a run may use; what is left, rules judge."
+    )
+    llm_tokens_per_day: int = Field(
+        default=2_000_000, ge=0, description="Tokens that all runs of a UTC day may use together."
+    )
+    llm_concurrent_runs: int = Field(
+        default=1, ge=1, description="Runs of the embedded stack that may ask the model at a time (pool llm)."
+    )
+    llm_price_input: float = Field(default=1.0, ge=0, description="Price of a million tokens read, for what is shown.")
+    llm_price_output: float = Field(default=5.0, ge=0, description="Price of a million tokens written.")
+    llm_price_cached: float = Field(default=0.1, ge=0, description="Price of a million tokens read from the cache.")
+    llm_price_cache_write: float = Field(
+        default=1.25, ge=0, description="Price of a million tokens written into the cache."
+    )
     concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
 
@@ -120,6 +180,11 @@ class Settings(BaseSettings):
     @classmethod
     def _logs(cls, value: SecretStr | None) -> SecretStr | None:
         return _checked(value, ("clickhouse", "clickhouses", "parquet"))
+
+    @field_validator("anthropic_api_key", "openai_api_key", mode="after")
+    @classmethod
+    def _key(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value and value.get_secret_value().strip() else None  # set to nothing is not set
 
     @field_validator("home", mode="after")
     @classmethod
@@ -173,17 +238,21 @@ def explain(settings: Settings) -> list[Explained]:
     rows = []
     for name, field in Settings.model_fields.items():
         variable = PREFIX + name.upper()
-        source = "environment" if variable in in_environment else ".env file" if variable in in_file else "default"
+        alias = field.validation_alias
+        names = {str(n) for n in alias.choices} if isinstance(alias, AliasChoices) else {variable}
+        source = "environment" if names & in_environment else ".env file" if names & in_file else "default"
         rows.append(Explained(variable, shown(getattr(settings, name)), source, field.description or ""))
     return rows
 
 
 def shown(value: Any) -> str:
-    """A setting's value for people; of a DSN not its user, its password, nor what its query may carry."""
+    """A setting's value for people; nothing of a key, of a DSN not user, password, nor what its query may carry."""
     if value is None:
         return "(unset)"
     if isinstance(value, SecretStr):
-        scheme, _, rest = value.get_secret_value().partition("://")
+        scheme, colon, rest = value.get_secret_value().partition("://")
+        if not colon:
+            return "***"
         secret, at, place = rest.rpartition("@")
         place, question, _ = place.partition("?")
         return f"{scheme}://{'***' if secret else ''}{at}{place}{question}{'***' if question else ''}"

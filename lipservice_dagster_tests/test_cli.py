@@ -50,7 +50,8 @@ def processes(home: Path) -> list[str]:
 
 def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LIPSERVICE_", "DAGSTER_"))}
-    return kept | {"LIPSERVICE_HOME": str(home)} | dict(extra or {})
+    # A key in the environment shall not make a test call a paid API.
+    return kept | {"LIPSERVICE_HOME": str(home), "LIPSERVICE_ADVISOR": "rules"} | dict(extra or {})
 
 
 def lipservice(
@@ -178,9 +179,12 @@ def test_a_taken_port_is_told_and_nothing_is_started(home: Path) -> None:
 def test_settings_are_shown_with_their_source_and_without_secrets(home: Path) -> None:
     (home / ".env").write_text("LIPSERVICE_WINDOW_DAYS=9\n")
     try:
-        shown = ok(
-            lipservice(home, "config", extra={"LIPSERVICE_POSTGRES_DSN": "postgresql://me:secret@db.example:5432/x"})
-        )
+        extra = {
+            "LIPSERVICE_POSTGRES_DSN": "postgresql://me:secret@db.example:5432/x",
+            "ANTHROPIC_API_KEY": "sk-ant-secret",
+            "LIPSERVICE_OPENAI_API_KEY": "secret",
+        }
+        shown = ok(lipservice(home, "config", extra=extra))
     finally:
         (home / ".env").unlink()
     assert "secret" not in shown
@@ -189,6 +193,9 @@ def test_settings_are_shown_with_their_source_and_without_secrets(home: Path) ->
     window = next(line for line in shown.splitlines() if "WINDOW_DAYS" in line)
     assert "9" in window
     assert ".env" in window
+    keys = [line for line in shown.splitlines() if "_API_KEY" in line and "***" in line]
+    assert len(keys) == 2
+    assert all("environment" in line for line in keys)
 
 
 def test_wrong_settings_are_named(home: Path) -> None:

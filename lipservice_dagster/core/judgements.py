@@ -5,6 +5,7 @@ A judgement holds worth and words, never a rate: the model proposes, arithmetic 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -56,3 +57,11 @@ class Judgement(BaseModel):
             if self.worth >= worth:
                 reached = level
         return reached
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judgement by a model, and whether it was given for the pattern's family."""
+
+    judgement: Judgement
+    of_family: bool

@@ -51,6 +51,7 @@ def make_policy(
     llm_model: str | None = None,
     overlay: Overlay | None = None,
     before: Sequence[Policy] | None = None,
+    judged_by: str = "",
 ) -> Policy:
     """The policy of a service and environment, made from one day; keep-all where the day has no logs.
 
@@ -78,6 +79,7 @@ def make_policy(
         overlay: with the overrides in force at the end of the day; boosts are no part of a policy.
         before: policies of the same service and environment of days before, from which rates fall by the ramp
             (`core.ramp`; empty: from keep-all); None: without a ramp.
+        judged_by: a sentence on who judged how many patterns and why, for the reasoning.
 
     Raises:
         ValueError: rows of another scope, or a signature twice.
@@ -180,7 +182,7 @@ def make_policy(
     )
     policy = policy.model_copy(update={"expected": expected, "ramp": on_the_way})
     reasoning = _reasoning(policy, whole, rates, found, goal, budget, said, int((~listed).sum()))
-    return policy.model_copy(update={"reasoning": reasoning})
+    return policy.model_copy(update={"reasoning": f"{reasoning} {judged_by}".strip()})
 
 
 _NEVER, _NEW, _ANOMALY = "never to be sampled", "new", "under an anomaly"

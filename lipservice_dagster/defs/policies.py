@@ -3,12 +3,13 @@
 import dagster as dg
 import pandas as pd
 
-from lipservice_dagster.advisors.rules import advise
+from lipservice_dagster.advisors.model import Model
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.make_policy import make_policy
 from lipservice_dagster.core.policy import parse, to_json, version
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.defs import shown
+from lipservice_dagster.defs.advising import Advice, Consultation
 from lipservice_dagster.defs.policy_past import Past, shared
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
@@ -17,13 +18,25 @@ from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
 
 GB = 1e9
 
+LLM_POOL = "llm"
+"""Dagster's pool of the steps that may ask a model; its limit is how many do at a time."""
+
 
 def build(
-    partitions: dg.MultiPartitionsDefinition, settings: PolicySettings, price_per_gb: float
+    partitions: dg.MultiPartitionsDefinition,
+    settings: PolicySettings,
+    price_per_gb: float,
+    model: Model | None = None,
 ) -> list[dg.AssetsDefinition]:
-    """The asset and its check."""
+    """The asset and its check; without a model, rules say what patterns are worth."""
 
-    @team_day_asset(partitions=partitions, fills=["policies"], kinds={"python", "postgres"}, code_version="2")
+    @team_day_asset(
+        partitions=partitions,
+        fills=["policies"],
+        kinds={"python", "postgres"},
+        code_version="3",
+        pool=LLM_POOL if model else None,
+    )
     def policies(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
@@ -33,11 +46,12 @@ def build(
     ) -> TeamDayRows:
         """Sampling policies: how much of each pattern is kept, so that the bill falls and nobody gets blind.
 
-        The advisor says what a pattern is worth, the optimiser turns worth and budget into rates. Errors, error-like
-        messages, new, anomalous and rare patterns are kept whole. People's overrides bind both, and rates fall step by
-        step from those of the days before.
+        The advisor (a language model, else rules) says what a pattern is worth, the optimiser turns worth and budget
+        into rates. Errors, error-like messages, new, anomalous and rare patterns are kept whole. People's overrides
+        bind both, and rates fall step by step from those of the days before.
         """
         wanted = team_days(context.partition_keys)
+        consultation = Consultation(model, database, context.run.run_id, context.log)
         made = []
         for team_id, tables in signatures.by_team():
             days = [d for d in wanted if d.team_id == team_id]
@@ -48,9 +62,17 @@ def build(
                 of_patterns, of_families, of_anomalies = (
                     f[f["day"] == at.day] for f in (patterns, families, anomalies)
                 )
-                rows = _policies(at, of_patterns, of_families, of_anomalies, settings, past)
+                advice = consultation.advise(
+                    at,
+                    of_patterns,
+                    of_families,
+                    of_anomalies,
+                    rare_logs=settings.rare_logs,
+                    price_per_gb=price_per_gb,
+                )
+                rows = _policies(at, of_patterns, of_anomalies, advice, settings, past)
                 made.append(rows)
-                _show(context, at, rows, price_per_gb)
+                _show(context, at, rows, price_per_gb, advice)
         rows = frames.stack([frames.empty(frames.POLICIES), *made])
         return TeamDayRows({"policies": rows}, wanted, made_from=[signatures, clusters, anomaly_reports])
 
@@ -77,17 +99,13 @@ def build(
 
 
 def _policies(
-    at: TeamDay,
-    patterns: pd.DataFrame,
-    families: pd.DataFrame,
-    anomalies: pd.DataFrame,
-    settings: PolicySettings,
-    past: Past,
+    at: TeamDay, patterns: pd.DataFrame, anomalies: pd.DataFrame, advice: Advice, settings: PolicySettings, past: Past
 ) -> pd.DataFrame:
-    judgements, overlays = advise(patterns, families), past.overlays(at.day)
+    overlays = past.overlays(at.day)
     rows = []
     for (service, environment), part in patterns.groupby(["service", "environment"], sort=True):
         unusual = anomalies[(anomalies["service"] == service) & (anomalies["environment"] == environment)]
+        names = set(part["signature"])
         policy = make_policy(
             at.team_id,
             service,
@@ -95,8 +113,10 @@ def _policies(
             at.day,
             part,
             unusual,
-            judgements,
+            advice.judgements,
             shared(settings, part, patterns),
+            llm_model=advice.model_for(names),
+            judged_by=advice.sentence(names),
             overlay=overlays.of(service, environment),
             before=past.before(service, environment, at.day),
         )
@@ -119,7 +139,9 @@ def _policies(
     return pd.DataFrame(rows, columns=list(frames.POLICIES))
 
 
-def _show(context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, price_per_gb: float) -> None:
+def _show(
+    context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, price_per_gb: float, advice: Advice
+) -> None:
     shown_rows = rows.assign(saved=1 - rows["kept_bytes"] / rows["bytes"].where(rows["bytes"] > 0))
     total, kept = float(rows["bytes"].sum()), float(rows["kept_bytes"].sum())
     context.add_asset_metadata(
@@ -133,6 +155,7 @@ def _show(context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, pr
                 ["service", "environment", "version", "generated_by", "logs", "kept_logs", "saved"],
                 50,
             ),
-        },
+        }
+        | advice.metadata(),
         partition_key=str(at),
     )

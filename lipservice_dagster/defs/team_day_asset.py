@@ -36,6 +36,7 @@ def team_day_asset(
     backfill_policy: dg.BackfillPolicy | None = None,
     code_version: str,
     main_table: str | None = None,
+    pool: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """An asset that fills these tables for a set of team-days at a time.
 
@@ -76,6 +77,7 @@ def team_day_asset(
             retry_policy=RETRIES,
             backfill_policy=backfill_policy or dg.BackfillPolicy.single_run(),
             code_version=code_version,
+            pool=pool,
             metadata={"dagster/column_schema": column_schema(main_table or fills[0])}
             | ({TABLES: ",".join(fills)} if fills else {}),
         )(recorded)

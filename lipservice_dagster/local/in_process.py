@@ -103,11 +103,20 @@ class Graph:
         ]
 
     def close_dead_runs(self) -> None:
-        """Mark the runs that died with their process as failed, in Dagster and in the record of runs."""
+        """Mark the runs that died with their process as failed, in Dagster and in the record of runs.
+
+        A step that was interrupted may have kept its place in a pool; where no daemon runs, nobody else frees it, and
+        the next run would wait for it for ever.
+        """
         for run in self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
             if (process := run.tags.get(_PROCESS)) and not _lives(process):
                 self.instance.report_run_failed(run, "its process is gone")
                 runs.fail_unfinished(self.database, run.run_id, "its process is gone")
+        slots = self.instance.event_log_storage
+        for run_id in slots.get_concurrency_run_ids():
+            holder = self.instance.get_run_by_id(run_id)
+            if holder is None or holder.is_finished:
+                slots.free_concurrency_slots_for_run(run_id)
 
     def _require_partitions(self, first: date, last: date) -> None:
         today, start = datetime.now(UTC).date(), self.settings.partitions_start()

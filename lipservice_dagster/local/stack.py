@@ -229,7 +229,10 @@ def _write_dagster_yaml(settings: Settings) -> Path:
             "class": "LocalArtifactStorage",
             "config": {"base_dir": str(home)},
         },
-        "concurrency": {"runs": {"max_concurrent_runs": settings.concurrent_runs}},
+        "concurrency": {
+            "runs": {"max_concurrent_runs": settings.concurrent_runs},
+            "pools": {"default_limit": settings.llm_concurrent_runs, "granularity": "op"},
+        },
         "run_monitoring": {"enabled": True},
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},

@@ -3,8 +3,8 @@
 Tables by team-day are range-partitioned by ``day`` (one child a day, made by the IO manager before it writes; dropped
 by retention) and keyed by ``(team_id, day, …)``. The column orders are those of `core.frames`. What belongs to a run
 and not to the content (run id, times, as-of bounds) stands in ``materializations``, so that a partition made again from
-the same input is byte-equal. Ledgers (``services``, ``releases``, ``overrides``, ``analysis_runs``) are not
-partitioned.
+the same input is byte-equal. Ledgers (``services``, ``releases``, ``overrides``, ``judgements``, ``model_calls``,
+``analysis_runs``) are not partitioned.
 """
 
 from __future__ import annotations
@@ -243,6 +243,45 @@ overrides = sa.Table(
     sa.Index("overrides_service_idx", "team_id", "service", "id"),
 )
 """The ledger of overrides: append-only; one is in force from its entry until it is removed or its time is over."""
+judgements = sa.Table(
+    "judgements",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+    _column("team_id", sa.Integer()),
+    _column("signature", Text),
+    _column("model", Text),
+    _column("prompt_version", Text),
+    _column("day", sa.Date()),  # that it was asked for
+    _column("worth", sa.Double()),
+    _column("category", Text),
+    _column("reason", Text),
+    _column("of_family", sa.Boolean()),
+    sa.Column("created_at", Instant, nullable=False, server_default=sa.func.now()),
+    sa.UniqueConstraint("team_id", "signature", "model", "prompt_version", "day"),
+)
+"""What models said of patterns: append-only, one row a pattern, model, prompt and day it was asked for."""
+
+model_calls = sa.Table(
+    "model_calls",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+    _column("run_id", Text),
+    _column("team_id", sa.Integer()),
+    _column("day", sa.Date()),
+    _column("model", Text),
+    _column("prompt_version", Text),
+    _column("patterns", sa.BigInteger()),
+    _column("judged", sa.BigInteger()),
+    _column("input_tokens", sa.BigInteger()),
+    _column("output_tokens", sa.BigInteger()),
+    _column("cached_tokens", sa.BigInteger()),
+    _column("cache_write_tokens", sa.BigInteger()),
+    _column("cost", sa.Double()),
+    _column("problem", Text, null=True),
+    sa.Column("called_at", Instant, nullable=False, server_default=sa.func.now()),
+    sa.Index(None, "called_at"),
+)
+"""Every request to a model, answered or not, with its tokens and its cost: append-only."""
 
 analysis_runs = sa.Table(
     "analysis_runs",

@@ -479,3 +479,43 @@ def test_rows_of_another_scope_are_refused(column, value):
 def test_a_signature_twice_is_refused():
     with pytest.raises(ValueError, match=f"{name(1)} has more than one row"):
         make(day_of(BULK, BULK))
+
+
+@settings(max_examples=60, deadline=None)
+@given(days(), st.sampled_from([0.3, 0.9, 0.99]))
+def test_an_advisor_that_calls_all_noise_cannot_bring_what_is_protected_below_its_floor(day, reduction):
+    signatures, anomalies, _ = day
+    worst = [
+        Judgement(signature=name, worth=0.0, category="debug", reason="Keep nothing.")
+        for name in signatures["signature"]
+    ]
+    limits = PolicySettings(target_reduction=reduction)
+    policy = make_policy(*SCOPE, signatures, anomalies, worst, limits)
+    plain = document(policy)
+    protected = set(anomalies["subject"])
+    volumes = severity_volumes(signatures)
+    for i, (_, pattern) in enumerate(signatures.iterrows()):
+        reads_like_an_error = error_like(pattern["template"])
+        for rank, severity in enumerate(frames.SEVERITIES):
+            rate = decide(plain, severity, pattern["signature"], reads_like_an_error).rate
+            kept_whole = (
+                severity in frames.ERROR_SEVERITIES
+                or reads_like_an_error
+                or (
+                    pattern["template"] != frames.REST_MESSAGE
+                    and (pattern["signature"] in protected or volumes[i].sum() < limits.rare_logs)
+                )
+            )
+            assert rate == 1.0 if kept_whole else rate >= limits.min_rate, (pattern["template"], severity, rank)
+    for entry in policy.pattern_rates:
+        sampled = float(volumes[list(signatures["signature"]).index(entry.signature), :4].sum())
+        active = np.count_nonzero(signatures.set_index("signature").loc[entry.signature, "hours"])
+        assert entry.rate * sampled >= min(limits.floor_per_hour * active, sampled) * (1 - 1e-9)
+
+
+def test_who_judged_stands_in_the_reasoning():
+    policy = make_policy(
+        *SCOPE, day_of(BULK), NO_ANOMALIES, [], PolicySettings(), llm_model="m", judged_by="m judged 1 pattern."
+    )
+    assert policy.reasoning.endswith(" m judged 1 pattern.")
+    assert policy.generated_by == "llm"
