@@ -3,7 +3,8 @@
 Tables by team-day are range-partitioned by ``day`` (one child a day, made by the IO manager before it writes; dropped
 by retention) and keyed by ``(team_id, day, …)``. The column orders are those of `core.frames`. What belongs to a run
 and not to the content (run id, times, as-of bounds) stands in ``materializations``, so that a partition made again from
-the same input is byte-equal. Ledgers (``services``, ``releases``, ``analysis_runs``) are not partitioned.
+the same input is byte-equal. Ledgers (``services``, ``releases``, ``boosts``, ``analysis_runs``) are
+not partitioned.
 """
 
 from __future__ import annotations
@@ -148,6 +149,69 @@ policies = _team_day_table(
     _column("generated_by", Text),
 )
 
+replays = _team_day_table(
+    "replays",
+    _column("service", Text, key=True),
+    _column("environment", Text, key=True),
+    _column("version", Text),
+    _column("logs", sa.Double()),
+    _column("bytes", sa.Double()),
+    _column("kept_logs", sa.Double()),
+    _column("kept_bytes", sa.Double()),
+    _column("budget_bytes", sa.Double()),
+    _column("errors", sa.Double()),
+    _column("kept_errors", sa.Double()),
+    _column("patterns", sa.Double()),
+    _column("kept_patterns", sa.Double()),
+    _column("count_error", sa.Double()),
+    _column("pattern_error", sa.Double()),
+    _column("pattern_error_most", sa.Double()),
+    _column("anomalies", sa.BigInteger()),
+    _column("anomalies_found", sa.BigInteger()),
+    _column("anomalies_added", sa.BigInteger()),
+)
+
+backtests = _team_day_table(
+    "backtests",
+    _column("service", Text, key=True),
+    _column("environment", Text, key=True),
+    _column("version", Text),
+    _column("passed", sa.Boolean()),
+    _column("learning", sa.Boolean()),
+    _column("why", Text),
+    _column("days", sa.BigInteger()),
+    _column("logs", sa.Double()),
+    _column("bytes", sa.Double()),
+    _column("kept_logs", sa.Double()),
+    _column("kept_bytes", sa.Double()),
+    _column("budget_bytes", sa.Double()),
+    _column("errors", sa.Double()),
+    _column("kept_errors", sa.Double()),
+    _column("patterns", sa.Double()),
+    _column("kept_patterns", sa.Double()),
+    _column("count_error", sa.Double()),
+    _column("pattern_error", sa.Double()),
+    _column("pattern_error_most", sa.Double()),
+    _column("anomalies", sa.BigInteger()),
+    _column("anomalies_found", sa.BigInteger()),
+    _column("anomalies_added", sa.BigInteger()),
+    _column("window_fingerprint", Text),
+)
+
+savings = _team_day_table(
+    "savings",
+    _column("service", Text, key=True),
+    _column("environment", Text, key=True),
+    _column("version", Text),
+    _column("live_hours", sa.BigInteger()),
+    _column("logs", sa.Double()),
+    _column("bytes", sa.Double()),
+    _column("kept_logs", sa.BigInteger()),
+    _column("kept_bytes", sa.BigInteger()),
+    _column("expected_logs", sa.Double()),
+    _column("expected_bytes", sa.Double()),
+)
+
 materializations = sa.Table(
     "materializations",
     metadata,
@@ -198,7 +262,7 @@ releases = sa.Table(
     _column("reason", Text),
     _column("by_hand", sa.Boolean()),
     sa.Column("released_at", Instant, nullable=False, server_default=sa.func.now()),
-    sa.CheckConstraint("state IN ('shadow', 'live')", name="state"),
+    sa.CheckConstraint("state IN ('shadow', 'live', 'pinned')", name="state"),
     sa.Index("releases_service_idx", "team_id", "service", "environment", "id"),
     # The graph's entries are idempotent by their natural key; people may release the same version twice.
     sa.Index(
@@ -212,6 +276,27 @@ releases = sa.Table(
     ),
 )
 """The ledger of policy releases: append-only; the newest row of a service and environment is in force."""
+
+boosts = sa.Table(
+    "boosts",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+    _column("team_id", sa.Integer()),
+    _column("service", Text),
+    _column("environment", Text),
+    _column("signature", Text),
+    _column("starts_at", Instant),
+    _column("ends_at", Instant),
+    _column("factor", sa.Double()),
+    _column("template", Text),
+    _column("reason", Text),
+    sa.Column("added_at", Instant, nullable=False, server_default=sa.func.now()),
+    sa.CheckConstraint("factor >= 1 AND ends_at > starts_at", name="bounds"),
+    # The end is part of the key: an anomaly that goes on adds a later end and changes no entry.
+    sa.Index("boosts_key", "team_id", "service", "environment", "signature", "starts_at", "ends_at", unique=True),
+    sa.Index("boosts_end_idx", "team_id", "ends_at"),
+)
+"""The ledger of boosts: append-only; what has not ended is in force, the greatest factor where several are."""
 
 analysis_runs = sa.Table(
     "analysis_runs",
