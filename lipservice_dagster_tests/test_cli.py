@@ -107,10 +107,17 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     shadow = ok(lipservice(home, "policy", "list", "--team", "7"))
     assert "shadow" in shadow
     assert "live" not in shadow
-    ok(lipservice(home, "policy", "release", "--team", "7", "--service", "shop", "--by", "ada", "--reason", "fine"))
+    shop = ("--team", "7", "--service", "shop", "--by", "ada", "--reason", "fine")
+    early = lipservice(home, "policy", "release", *shop)
+    assert early.returncode == 1
+    assert "Only 0 of the 3 days" in early.stderr
+    ok(lipservice(home, "policy", "release", *shop, "--unproven"))
+    assert "is pinned" in ok(lipservice(home, "policy", "rollback", *shop, "--day", str(YESTERDAY)))
+    ok(lipservice(home, "policy", "unpin", *shop))
     history = ok(lipservice(home, "policy", "history", "--team", "7", "--service", "shop"))
-    assert history.index("live") < history.index("shadow")
+    assert history.index("live") < history.index("pinned") < history.index("shadow")
     assert "ada" in history
+    assert "3,000" in ok(lipservice(home, "dropped", "--team", "7", "--service", "shop"))
     unknown = lipservice(home, "policy", "show", "--team", "7", "--service", "nope")
     assert unknown.returncode == 1
     assert "'shop'" in unknown.stderr

@@ -17,6 +17,7 @@ from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import boosts, releases
 from lipservice_dagster.storage import tables as stored
 from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.dropped import dropped
 from lipservice_dagster.storage.releases import LIVE, PINNED, SHADOW, Release
 from lipservice_dagster.storage.team_days import read
 from lipservice_dagster_tests.defs.conftest import World
@@ -163,6 +164,12 @@ def test_live_savings_are_measured_by_weights_and_agree_with_what_was_expected(w
     assert row["logs"] == pytest.approx(4000, abs=3 * error)
     assert row["expected_logs"] == pytest.approx(len(records), rel=0.01)
     assert read(found.database, "savings", [TeamDay(1, day(0))]).empty
+    lost = dropped(found.database, 1, day(1), "calm", "")
+    assert lost["hour"].tolist() == list(range(24))
+    assert lost["kept"].sum() == pytest.approx(len(records))
+    assert lost["seen"].sum() == pytest.approx(row["logs"])
+    assert lost["rate"].tolist() == pytest.approx([rate] * 24)
+    assert dropped(found.database, 1, day(0))["rate"].tolist() == [1.0] * 24
 
 
 def test_a_release_in_the_middle_of_a_day_counts_from_its_hour(world: Make) -> None:
