@@ -125,7 +125,8 @@ def show(
 ) -> None:
     """Print a policy."""
     with stack.database(settings) as database:
-        _, version, document = releases.computed(database, team_id, service, environment, day=day)
+        made, version, document = releases.computed(database, team_id, service, environment, day=day)
+        passed, why = releases.verdict(database, team_id, service, environment, made)
         current = [r for r in releases.in_force(database, team_id, service) if r.environment == environment]
     if in_force:
         if not current:
@@ -136,6 +137,8 @@ def show(
         return
     state = f"{current[0].state}, version {current[0].version} of {current[0].day}" if current else "nothing"
     print_policy(parse(document), version, f"in force: {state}")
+    if not in_force:
+        standard_console().print(f"backtest {'passed' if passed else 'not passed'}: {line(why, 400)}")
 
 
 def print_policy(policy: Policy, version: str, state: str, console: Console | None = None) -> None:

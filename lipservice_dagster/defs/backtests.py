@@ -73,13 +73,12 @@ def build(
             days = [d for d in wanted if d.team_id == team_id and {d, _before(d)} <= whole and by_day.get(_before(d))]
             members, patterns = (signatures.of(days).read(t) for t in ("signature_members", "signatures"))
             anomalies = anomaly_reports.of(days).read("anomalies")
+            logs = raw_logs.of(d for d in raw_logs.team_days if d.team_id == team_id)
             for at in days:
                 # The window is only read where there is something to find again: it is the costly part.
-                window = [
-                    d for d in raw_logs.team_days if d in whole and d.team_id == team_id and _in(d, at, window_days)
-                ]
+                window = [d for d in logs.team_days if d in whole and _in(d, at, window_days)]
                 mine = anomalies[anomalies["day"] == at.day]
-                rows = raw_logs.of([at, *window] if len(mine) else [at]).read(columns=_RAW)
+                rows = logs.of([at, *window] if len(mine) else [at]).read(columns=_RAW)
                 made.append(
                     _replay(
                         at,
