@@ -281,13 +281,24 @@ def _release_options(function: click.decorators.FC) -> click.decorators.FC:
 
 @policy.command("release")
 @_release_options
+@click.option("--unproven", is_flag=True, help="Also where its backtest has not passed.")
 def policy_release(
-    team_id: int, service: str, environment: str, day: date | None, version: str | None, actor: str, reason: str
+    team_id: int,
+    service: str,
+    environment: str,
+    day: date | None,
+    version: str | None,
+    actor: str,
+    reason: str,
+    unproven: bool,
 ) -> None:
-    """Make a computed policy live: from now on it decides what is kept."""
+    """Make a service live: from now on a computed policy decides what is kept.
+
+    Later days' policies that pass their backtest take its place by themselves, until a rollback or `policy shadow`.
+    """
     from lipservice_dagster.commands import policy as command
 
-    command.release(_settings(), team_id, service, environment, "live", day, version, actor, reason)
+    command.release(_settings(), team_id, service, environment, "live", day, version, actor, reason, unproven=unproven)
 
 
 @policy.command("shadow")
@@ -299,6 +310,45 @@ def policy_shadow(
     from lipservice_dagster.commands import policy as command
 
     command.release(_settings(), team_id, service, environment, "shadow", day, version, actor, reason)
+
+
+@policy.command("rollback")
+@_release_options
+def policy_rollback(
+    team_id: int, service: str, environment: str, day: date | None, version: str | None, actor: str, reason: str
+) -> None:
+    """Go back to an earlier release and pin it: it stays in force until `policy unpin`.
+
+    Without --day or --version to the last release that dropped logs by another version.
+    """
+    from lipservice_dagster.commands import policy as command
+
+    command.rollback(_settings(), team_id, service, environment, day, version, actor, reason)
+
+
+@policy.command("unpin")
+@team_option
+@click.option("--service", required=True, help="Name of the service.")
+@environment_option
+@actor_option
+@reason_option
+def policy_unpin(team_id: int, service: str, environment: str, actor: str, reason: str) -> None:
+    """Let later days' policies take the place of what is pinned again."""
+    from lipservice_dagster.commands import policy as command
+
+    command.unpin(_settings(), team_id, service, environment, actor, reason)
+
+
+@cli.command()
+@team_option
+@click.option("--service", required=True, help="Name of the service.")
+@environment_option
+@click.option("--day", type=DAY, default="yesterday", show_default=True, help="The day.")
+def dropped(team_id: int, service: str, environment: str, day: date) -> None:
+    """What of a service's patterns was dropped on a day: seen, kept and rate, in all and by hour."""
+    from lipservice_dagster.commands import dropped as command
+
+    command.run(_settings(), team_id, service, environment, day)
 
 
 @cli.group()
@@ -509,6 +559,8 @@ _SAY_IT_THEMSELVES = {
     "OpenDayError",
     "OverrideError",
     "PolicyError",
+    "UnprovenError",
+    "NotPinnedError",
     "IngestError",
     "RunError",
     "AdvisorError",

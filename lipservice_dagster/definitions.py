@@ -7,13 +7,17 @@ import warnings
 import dagster as dg
 
 from lipservice_dagster.advisors.model import model_of
+from lipservice_dagster.core.backtest import GateSettings
+from lipservice_dagster.core.boosts import BoostSettings
 from lipservice_dagster.defs import (
     anomaly_reports,
     automation,
+    backtests,
     clusters,
     policies,
     policy_releases,
     raw_logs,
+    savings,
     signatures,
     stale_reports,
 )
@@ -43,7 +47,9 @@ def build_defs(
         *clusters.build(team_days),
         *anomaly_reports.build(team_days, settings.window_days),
         *policies.build(team_days, settings.policy_settings(), settings.price_per_gb, model_of(settings)),
-        *policy_releases.build(team_days),
+        *backtests.build(team_days, settings.window_days, _gate(settings), settings.price_per_gb),
+        *policy_releases.build(team_days, BoostSettings(factor=settings.boost_factor, hours=settings.boost_hours)),
+        *savings.build(team_days, settings.price_per_gb),
     ]
     checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]
     return dg.Definitions(
@@ -63,6 +69,18 @@ def build_defs(
             "log_source": log_source or connect(settings.logs_url(), limits),
             IO_MANAGER: TeamDayPostgresIOManager(database),
         },
+    )
+
+
+def _gate(settings: Settings) -> GateSettings:
+    return GateSettings(
+        days=settings.backtest_days,
+        min_days=settings.backtest_min_days,
+        patterns_share=settings.gate_patterns_share,
+        budget_excess=settings.gate_budget_excess,
+        anomalies_share=settings.gate_anomalies_share,
+        few_anomalies=settings.gate_few_anomalies,
+        few_missed=settings.gate_few_missed,
     )
 
 

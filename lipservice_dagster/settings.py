@@ -168,6 +168,29 @@ class Settings(BaseSettings):
     llm_price_cache_write: float = Field(
         default=1.25, ge=0, description="Price of a million tokens written into the cache."
     )
+    backtest_days: int = Field(
+        default=7, ge=1, le=90, description="Latest days over which policies of the day before are replayed."
+    )
+    backtest_min_days: int = Field(
+        default=3, ge=1, le=90, description="Replayed days without which no policy of a service is released."
+    )
+    gate_patterns_share: float = Field(
+        default=0.99, ge=0, le=1, description="Share of patterns of which a log must be kept for a release."
+    )
+    gate_budget_excess: float = Field(
+        default=0.05, ge=0, description="Share by which the budget in force may be exceeded for a release."
+    )
+    gate_anomalies_share: float = Field(
+        default=0.95, ge=0, le=1, description="Share of anomalies that must be found again for a release."
+    )
+    gate_few_anomalies: int = Field(
+        default=5, ge=0, description="With fewer anomalies than these, gate_few_missed counts instead of the share."
+    )
+    gate_few_missed: int = Field(default=1, ge=0, description="So many of few anomalies may be missed for a release.")
+    boost_factor: float = Field(
+        default=10.0, ge=1, le=1_000, description="Rates are multiplied by this, up to 1.0, around an anomaly."
+    )
+    boost_hours: int = Field(default=6, ge=0, le=168, description="Hours that a boost lasts after its anomaly.")
     concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
 

@@ -85,7 +85,7 @@ def free_port() -> int:
 def test_the_demo_prints_what_it_found_leaves_no_process_and_runs_again(home: Path) -> None:
     first = ok(lipservice(home, "demo", "--days", "5", "--logs-per-day", "3000"))
     assert processes(home) == []
-    for word in ("Harbour Store", "patterns", "anomalies", "would save", "make dev", "rate_spike"):
+    for word in ("Harbour Store", "patterns", "anomalies", "would save", "pass the gate", "make dev", "rate_spike"):
         assert word in first
     second = ok(lipservice(home, "demo", "--days", "5", "--logs-per-day", "3000"))
     findings = [line for line in first.splitlines() if "patterns in" in line]
@@ -111,9 +111,14 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     shadow = ok(lipservice(home, "policy", "list", "--team", "7"))
     assert "shadow" in shadow
     assert "live" not in shadow
-    ok(lipservice(home, "policy", "release", "--team", "7", "--service", "shop", "--by", "ada", "--reason", "fine"))
+    shop = ("--team", "7", "--service", "shop", "--by", "ada", "--reason", "fine")
+    early = lipservice(home, "policy", "release", *shop)
+    assert early.returncode == 1
+    assert "Only 0 of the 3 days" in early.stderr
+    ok(lipservice(home, "policy", "release", *shop, "--unproven"))
+    assert "is pinned" in ok(lipservice(home, "policy", "rollback", *shop, "--day", str(YESTERDAY)))
     history = ok(lipservice(home, "policy", "history", "--team", "7", "--service", "shop"))
-    assert history.index("live") < history.index("shadow")
+    assert history.index("pinned") < history.index("live") < history.index("shadow")
     assert "ada" in history
     changes = ok(lipservice(home, "policy", "diff", str(YESTERDAY), "in-force", "--team", "7", "--service", "shop"))
     assert "nothing changes" in changes
@@ -129,6 +134,7 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     assert "finance" in ok(lipservice(home, "override", "list", "--team", "7"))
     ok(lipservice(home, "override", "remove", "1", "--team", "7", "--by", "bob", "--reason", "over"))
     assert "removed" in ok(lipservice(home, "override", "list", "--team", "7", "--history"))
+    assert "3,000" in ok(lipservice(home, "dropped", "--team", "7", "--service", "shop"))
     unknown = lipservice(home, "policy", "show", "--team", "7", "--service", "nope")
     assert unknown.returncode == 1
     assert "'shop'" in unknown.stderr

@@ -44,6 +44,7 @@ def print_day(console: Console, database: Database, settings: Settings, team_id:
         console.print(_patterns(patterns, logs, console.width - 36))
     _print_anomalies(console, database, at)
     _print_policies(console, database, settings, at)
+    _print_backtests(console, database, at)
 
 
 def _problem(console: Console, database: Database, at: TeamDay) -> None:
@@ -96,6 +97,20 @@ def _print_policies(console: Console, database: Database, settings: Settings, at
         f"[bold]{len(rows)}[/bold] policies would save [bold]{1 - kept / total:.0%}[/bold] of the bytes:"
         f" {saved:,.3f} GB a day, {saved * 30 * settings.price_per_gb:,.2f} a month at {settings.price_per_gb} a GB"
     )
+
+
+def _print_backtests(console: Console, database: Database, at: TeamDay) -> None:
+    rows = read(database, "backtests", [at], ["service", "environment", "passed", "learning", "why"])
+    if rows.empty:
+        return
+    failed = rows[~rows["passed"] & ~rows["learning"]]
+    console.print(
+        f"backtests: [bold]{int(rows['passed'].sum())}[/bold] services pass the gate, {len(failed)} fail,"
+        f" {int(rows['learning'].sum())} have too few days yet"
+    )
+    for row in failed.itertuples(index=False):
+        name = " ".join(filter(None, (row.service, row.environment)))
+        console.print(f"  {line(name) or '(none)'}: {line(row.why, 400)}", highlight=False)
 
 
 def line(text: str, longest: int = 120) -> str:

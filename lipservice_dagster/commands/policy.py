@@ -52,17 +52,55 @@ def release(
     version: str | None,
     actor: str,
     reason: str,
+    *,
+    unproven: bool = False,
 ) -> None:
-    """Append a person's release of a computed policy."""
+    """Append a person's release of a computed policy; what drops logs must have passed its backtest, or be unproven."""
     with stack.database(settings) as database:
         day, version, document = releases.computed(database, team_id, service, environment, day=day, version=version)
         parse(document)
         _require_whole_day(database, team_id, day)
+        passed, why = releases.verdict(database, team_id, service, environment, day)
+        if state in releases.DROPPING and not (passed or unproven):
+            raise releases.UnprovenError(
+                f"The policy of {day} has not passed its backtest. {why} Name an earlier day with --day, wait for the"
+                " next one, or release it all the same with --unproven"
+            )
         releases.add_by_hand(
             database,
             releases.Release(team_id, service, environment, day, version, state, document, actor, reason),
         )
     click.echo(f"{service or '(none)'}: version {version} of {day} is {state} from now on")
+
+
+def rollback(
+    settings: Settings,
+    team_id: int,
+    service: str,
+    environment: str,
+    day: date | None,
+    version: str | None,
+    actor: str,
+    reason: str,
+) -> None:
+    """Pin an earlier release."""
+    with stack.database(settings) as database:
+        entry = releases.roll_back(
+            database, team_id, service, environment, day=day, version=version, actor=actor, reason=reason
+        )
+    click.echo(
+        f"{service or '(none)'}: back at version {entry.version} of {entry.day}, which is pinned: it stays until"
+        " `lipservice policy unpin`"
+    )
+
+
+def unpin(settings: Settings, team_id: int, service: str, environment: str, actor: str, reason: str) -> None:
+    """Let the graph move again what is pinned."""
+    with stack.database(settings) as database:
+        entry = releases.unpin(database, team_id, service, environment, actor=actor, reason=reason)
+    click.echo(
+        f"{service or '(none)'}: version {entry.version} of {entry.day} stays live until a later day's policy passes"
+    )
 
 
 def _require_whole_day(database: Database, team_id: int, day: date) -> None:
@@ -88,7 +126,8 @@ def show(
 ) -> None:
     """Print a policy."""
     with stack.database(settings) as database:
-        _, version, document = releases.computed(database, team_id, service, environment, day=day)
+        made, version, document = releases.computed(database, team_id, service, environment, day=day)
+        passed, why = releases.verdict(database, team_id, service, environment, made)
         current = [r for r in releases.in_force(database, team_id, service) if r.environment == environment]
     if in_force:
         if not current:
@@ -99,6 +138,8 @@ def show(
         return
     state = f"{current[0].state}, version {current[0].version} of {current[0].day}" if current else "nothing"
     print_policy(parse(document), version, f"in force: {state}")
+    if not in_force:
+        standard_console().print(f"backtest {'passed' if passed else 'not passed'}: {line(why, 400)}")
 
 
 def print_difference(
@@ -171,7 +212,7 @@ def _table(rows: list[releases.Release], title: str) -> None:
     )
     for row in rows:
         at = f"{row.released_at:%Y-%m-%d %H:%M:%S}" if row.released_at else ""
-        state = f"[bold green]{row.state}[/]" if row.state == releases.LIVE else row.state
+        state = f"[bold green]{row.state}[/]" if row.state in releases.DROPPING else row.state
         table.add_row(
             line(row.service) or "(none)",
             line(row.environment),

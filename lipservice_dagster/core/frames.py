@@ -134,6 +134,61 @@ POLICIES = (
 )
 """One row a service and environment of a team-day."""
 
+REPLAYS = (
+    "team_id",
+    "day",
+    "service",
+    "environment",
+    "version",  # of the policy of the day before, which is replayed
+    "logs",  # weighted, as all volumes here
+    "bytes",
+    "kept_logs",  # expected
+    "kept_bytes",
+    "budget_bytes",  # in force for the day
+    "errors",
+    "kept_errors",
+    "patterns",
+    "kept_patterns",  # expected number with at least one log kept
+    "count_error",  # relative standard error of the service's rebuilt count
+    "pattern_error",  # median over the sampled patterns
+    "pattern_error_most",
+    "anomalies",
+    "anomalies_found",  # again, on what was left
+    "anomalies_added",  # reported on what was left, and not before
+)
+"""One row a service and environment of a team-day over which a policy of the day before was replayed."""
+
+BACKTESTS = (
+    "team_id",
+    "day",
+    "service",
+    "environment",
+    "version",  # of the day's policy, which may be released if its method passed
+    "passed",
+    "learning",  # true while too few days could be replayed
+    "why",
+    "days",  # that were replayed
+    *REPLAYS[5:],
+    "window_fingerprint",  # of the replays that were read
+)
+"""One row a service and environment of a team-day; figures are summed over the replayed days."""
+
+SAVINGS = (
+    "team_id",
+    "day",
+    "service",
+    "environment",
+    "version",  # of the release in force at the end of the day
+    "live_hours",  # of the day in which a release dropped logs
+    "logs",  # weighted: what there was
+    "bytes",
+    "kept_logs",  # what is stored
+    "kept_bytes",
+    "expected_logs",  # what the releases in force should have kept
+    "expected_bytes",
+)
+"""One row a service and environment of a whole team-day in which a release was live."""
+
 
 def hours_matrix(frame: pd.DataFrame, column: str = "hours") -> np.ndarray:
     """The column of arrays as one (rows, length) float matrix; (0, 24) for an empty frame."""

@@ -1,7 +1,7 @@
 """anomaly_reports: what of a team-day is out of the ordinary, against its trailing window."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -21,15 +21,14 @@ from lipservice_dagster.core.anomalies_text import (
     RATE_SPIKE,
     VANISHED_PATTERN,
 )
-from lipservice_dagster.core.series import Series, build_series
-from lipservice_dagster.core.templates import mine
+from lipservice_dagster.core.series import Series
+from lipservice_dagster.core.window import day_series
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days, trailing_window
 from lipservice_dagster.storage import materializations, windows
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
-from lipservice_sampler.matching import Matcher
 
 
 def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg.AssetsDefinition]:
@@ -137,29 +136,8 @@ def _series(
     # A day that was read while it was open would look as if it had fallen silent.
     days = [d.day for d in window if d in read and read[d].hours == frames.HOURS]
     hours = read[at].hours or 0 if at in read else 0
-    series = build_series(
-        _of(rows, at), rows[rows["day"].isin(days)], days, members, patterns, _matchers(patterns), _miner
-    )
+    series = day_series(_of(rows, at), rows[rows["day"].isin(days)], days, members, patterns)
     return series, hours
-
-
-def _matchers(patterns: pd.DataFrame) -> Callable[[str, list[str]], list[str | None]]:
-    """A function that matches masked messages of a service against this day's templates of that service."""
-    matchers = {
-        service: Matcher(sorted(set(part["template"]))) for service, part in patterns.groupby("service", sort=True)
-    }
-
-    def match(service: str, messages: list[str]) -> list[str | None]:
-        matcher = matchers.get(service)
-        return [None] * len(messages) if matcher is None else [matcher.match(m) for m in messages]
-
-    return match
-
-
-def _miner(_service: str, messages: list[str]) -> list[str]:
-    """The template of each of these messages, mined among themselves."""
-    mined = mine(messages)
-    return [mined.templates[i] for i in mined.assignment]
 
 
 def _shown(at: TeamDay, report: Mapping[str, int | bool], series: Series, anomalies: pd.DataFrame) -> dict[str, Any]:

@@ -159,17 +159,43 @@ def _steps(low: np.ndarray, high: np.ndarray | None, most: float, style: str) ->
     return f'<polygon points="{" ".join([*points(high), *reversed(points(low))])}" {style}/>'
 
 
-def _picture(parts: Sequence[str], title: str) -> str:
+def _picture(parts: Sequence[str], title: str, height: int = _HEIGHT + _TOP + 40) -> str:
     """The parts as an image in Markdown."""
     svg = "".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT + _TOP + 40}"'
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}"'
             ' font-family="sans-serif" font-size="11" fill="#444">',
             *parts,
             "</svg>",
         ]
     )
     return f"![{plain(title)}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+_STATES = {"passed": "#4f6df5", "failed": "#d9433b", "learning": "#b8bfcc"}
+
+
+def shares(
+    names: Sequence[str], values: Sequence[float], states: Sequence[str], title: str
+) -> dg.MarkdownMetadataValue:
+    """A share in [0, 1] of each name as a bar, coloured by its state (passed, failed, learning); the first 30."""
+    row, left, top = 20, 220, 48
+    parts = [
+        f'<rect width="100%" height="100%" fill="#fff"/><text x="8" y="16" font-size="13">{escape(title)}</text>',
+    ]
+    for i, (state, colour) in enumerate(_STATES.items()):
+        parts.append(f'<rect x="{8 + 90 * i}" y="25" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{22 + 90 * i}" y="34">{state}</text>')
+    for i, (name, share, state) in enumerate(list(zip(names, values, states, strict=True))[:30]):
+        y, long = top + row * i, (_WIDTH - left - 50) * min(max(share, 0.0), 1.0)
+        shown_name = name if len(name) <= 34 else name[:33] + "…"
+        parts.append(f'<text x="{left - 6}" y="{y + 13}" text-anchor="end">{escape(shown_name)}</text>')
+        parts.append(
+            f'<rect x="{left}" y="{y + 2}" width="{long:.1f}" height="{row - 5}" fill="{_STATES[state]}">'
+            f"<title>{escape(name)}: {share:.1%}, {state}</title></rect>"
+            f'<text x="{left + long + 5:.1f}" y="{y + 13}">{share:.0%}</text>'
+        )
+    return dg.MetadataValue.md(_picture(parts, title, top + row * min(len(names), 30) + 8))
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,4 @@
-"""stale_reports: the sensor that makes anomaly reports again whose window has been made anew since.
+"""stale_reports: the sensor that makes anomaly reports and backtests again whose window has been made anew since.
 
 A window changes when one of its days is made later than the report: late logs, a backfill out of order, a day that was
 still open. What is stale is asked of PostgreSQL at each tick; the cursor remembers what has been asked for and is not
@@ -16,7 +16,7 @@ from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.windows import StaleReport, stale_reports
+from lipservice_dagster.storage.windows import Stale, stale_reports, stale_verdicts
 
 NAME = "stale_reports"
 MOST_ATTEMPTS = 3
@@ -71,11 +71,13 @@ def build(settings: Settings) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         memory = Memory.read(context.cursor)
         teams = set(context.instance.get_dynamic_partitions(TEAMS_NAME))
-        stale = [
-            r
-            for r in stale_reports(database, settings.window_days, settings.partitions_start())
-            if str(r.team_day.team_id) in teams
-        ]
+        first_day = settings.partitions_start()
+        stale = stale_reports(database, settings.window_days, first_day)
+        # A team's verdicts are judged again once its reports, and with them its policies, are what they should be.
+        unsettled = {s.team_day.team_id for s in stale}
+        verdicts = stale_verdicts(database, settings.backtest_days, first_day)
+        stale += [s for s in verdicts if s.team_day.team_id not in unsettled]
+        stale = [s for s in stale if str(s.team_day.team_id) in teams]
         at_work = _at_work(context.instance) if memory.asked else set()
         groups, memory = plan(stale, memory, at_work, settings.stale_reports_per_tick)
         if groups:
@@ -83,19 +85,17 @@ def build(settings: Settings) -> dg.SensorDefinition:
             return dg.SensorResult(run_requests=requests, cursor=memory.text())
         context.update_cursor(memory.text())
         if not stale:
-            return dg.SkipReason("every report has read what its window holds")
+            return dg.SkipReason("every report and every verdict has read what its window holds")
         given_up = sorted(k for k, a in memory.asked.items() if a.attempt == MOST_ATTEMPTS and a.run_key not in at_work)
         failed = (
             f"; {len(given_up)} failed {MOST_ATTEMPTS} times, first {given_up[0]}: see their runs" if given_up else ""
         )
-        return dg.SkipReason(f"{len(stale)} stale reports, their teams at work or waiting{failed}")
+        return dg.SkipReason(f"{len(stale)} stale partitions, their teams at work or waiting{failed}")
 
     return sensor
 
 
-def plan(
-    stale: Sequence[StaleReport], memory: Memory, at_work: set[str], most: int
-) -> tuple[list[list[StaleReport]], Memory]:
+def plan(stale: Sequence[Stale], memory: Memory, at_work: set[str], most: int) -> tuple[list[list[Stale]], Memory]:
     """(reports to make, by run; the memory from now on).
 
     ``at_work``: keys of runs that have not ended. At most ``most`` reports are being made at a time. The memory keeps
@@ -124,14 +124,14 @@ def plan(
     return groups, Memory(number, asked)
 
 
-def _in_a_row(reports: Iterable[StaleReport]) -> Iterable[list[StaleReport]]:
+def _in_a_row(reports: Iterable[Stale]) -> Iterable[list[Stale]]:
     """Reports of one team, of days in a row, that need the same assets."""
-    group: list[StaleReport] = []
-    for report in sorted(reports, key=lambda r: (r.team_day.team_id, r.whole_day, r.team_day.day)):
+    group: list[Stale] = []
+    for report in sorted(reports, key=lambda r: (r.team_day.team_id, r.assets, r.team_day.day)):
         if group:
             last = group[-1]
             follows = report.team_day.day - last.team_day.day == timedelta(days=1)
-            if not follows or (report.team_day.team_id, report.whole_day) != (last.team_day.team_id, last.whole_day):
+            if not follows or (report.team_day.team_id, report.assets) != (last.team_day.team_id, group[-1].assets):
                 yield group
                 group = []
         group.append(report)
@@ -139,11 +139,8 @@ def _in_a_row(reports: Iterable[StaleReport]) -> Iterable[list[StaleReport]]:
         yield group
 
 
-def _request(group: Sequence[StaleReport], run_key: str) -> dg.RunRequest:
+def _request(group: Sequence[Stale], run_key: str) -> dg.RunRequest:
     first, last = group[0].team_day, group[-1].team_day
-    assets = ["anomaly_reports", "policies", "policy_releases"]
-    if group[0].whole_day:
-        assets += ["signatures", "clusters"]
     tags: dict[str, str] = {"lipservice/team": str(first.team_id)}
     if first != last:
         tags |= {"dagster/asset_partition_range_start": first.key, "dagster/asset_partition_range_end": last.key}
@@ -151,7 +148,7 @@ def _request(group: Sequence[StaleReport], run_key: str) -> dg.RunRequest:
         run_key=run_key,
         partition_key=first.key if first == last else None,
         tags=tags,
-        asset_selection=[dg.AssetKey(a) for a in assets],
+        asset_selection=[dg.AssetKey(a) for a in group[0].assets],
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,3 +48,12 @@ def of(database: Database, asset: str, team_days: Collection[TeamDay]) -> dict[T
 def written(entries: dict[TeamDay, Materialization]) -> dict[TeamDay, Materialization]:
     """Those that hold content."""
     return {d: m for d, m in entries.items() if m.fingerprint is not None}
+
+
+def fingerprint_of(entries: dict[TeamDay, Materialization], days: Iterable[TeamDay]) -> str:
+    """One hash of what these days held when they were read; a day never made counts as such."""
+    digest = hashlib.sha256()
+    for day in sorted(days):
+        entry = entries.get(day)
+        digest.update(f"{day}={entry.fingerprint if entry else None};".encode())
+    return digest.hexdigest()[:16]

@@ -1,23 +1,29 @@
 """The ledger of releases: append-only. The newest entry of a service and environment is in force.
 
+**States.** In ``shadow`` a policy decides and reports, and drops nothing. ``live`` drops, and each later day's policy
+that passed its backtest takes its place. ``pinned`` drops too, and stays until a person unpins it: a rollback pins.
+A person makes a service live once; the graph keeps the state and only moves the policy.
+
 Entries of the graph are idempotent by (service, environment, day) and only move forward by day: a backfill of an old
-day adds nothing. People's entries are always added, with who and why.
+day adds nothing. People's entries are always added, with who and why. Whoever adds an entry holds the team's lock, and
+the graph adds only over the entry that it has seen: what a person did meanwhile stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.tables import policies, releases
+from lipservice_dagster.storage.tables import backtests, policies, releases
 
-SHADOW, LIVE = "shadow", "live"
+SHADOW, LIVE, PINNED = "shadow", "live", "pinned"
+DROPPING = frozenset({LIVE, PINNED})
+"""States in which a policy drops logs."""
 
 
 class UnknownPolicyError(LookupError):
@@ -26,6 +32,14 @@ class UnknownPolicyError(LookupError):
 
 class OpenDayError(ValueError):
     """The policy of a day that was still open cannot be released."""
+
+
+class UnprovenError(ValueError):
+    """The policy's backtest did not pass; the message says what failed."""
+
+
+class NotPinnedError(ValueError):
+    """Nothing is pinned that could be unpinned."""
 
 
 @dataclass(frozen=True)
@@ -72,37 +86,102 @@ def history(database: Database, team_id: int, service: str, environment: str) ->
     )
 
 
-def add_from_graph(database: Database, entries: Sequence[Release]) -> list[Release]:
-    """Append the entries whose day is later than all of the graph's for their service; returns those that were added.
+def in_force_during(database: Database, team_id: int, day: date) -> list[tuple[int, Release]]:
+    """What was in force in the hours of a UTC day: (hour from which, entry), by service, environment and hour.
 
-    Two runs at once add one: the natural key decides.
+    An entry counts from the start of the hour in which it was added; of several in an hour the newest. What was in
+    force before the day counts from hour 0.
     """
-    added = []
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    hour = sa.func.greatest(
+        sa.cast(sa.func.floor(sa.extract("epoch", releases.c.released_at - midnight) / 3600), sa.Integer), 0
+    ).label("hour")
+    statement = (
+        sa.select(hour, *_COLUMNS)
+        .ext(pg.distinct_on(releases.c.service, releases.c.environment, hour))
+        .where(releases.c.team_id == team_id, releases.c.released_at < midnight + timedelta(days=1))
+        .order_by(releases.c.service, releases.c.environment, hour, releases.c.id.desc())
+    )
+    with database.engine.connect() as connection:
+        rows = connection.execute(statement).all()
+    return [(row[0], Release(*row[1:])) for row in rows]
+
+
+def add_from_graph(database: Database, entry: Release, *, over: int | None) -> Release | None:
+    """Append an entry where the one that it follows, ``over`` (its id; None: there is none), is still in force.
+
+    Returns it as it was added, or None: where another was added meanwhile, or the graph has one of this day or later.
+    """
     with database.engine.begin() as connection:
-        for entry in sorted(entries, key=lambda e: (e.team_id, e.service, e.environment, e.day)):
-            values = {k: v for k, v in vars(entry).items() if k not in ("id", "released_at")}
-            newer = sa.exists().where(
-                releases.c.team_id == entry.team_id,
-                releases.c.service == entry.service,
-                releases.c.environment == entry.environment,
-                releases.c.day >= entry.day,
-                ~releases.c.by_hand,
-            )
-            source = sa.select(*(sa.literal(v, releases.c[k].type).label(k) for k, v in values.items())).where(~newer)
-            statement = (
-                pg.insert(releases).from_select(list(values), source).on_conflict_do_nothing().returning(releases.c.id)
-            )
-            if connection.execute(statement).first() is not None:
-                added.append(entry)
-    return added
+        _lock(connection, entry.team_id)
+        of_service = sa.and_(
+            releases.c.team_id == entry.team_id,
+            releases.c.service == entry.service,
+            releases.c.environment == entry.environment,
+        )
+        newest = connection.execute(sa.select(sa.func.max(releases.c.id)).where(of_service)).scalar()
+        later = sa.select(releases.c.id).where(of_service, releases.c.day >= entry.day, ~releases.c.by_hand)
+        if newest != over or connection.execute(later.limit(1)).first() is not None:
+            return None
+        row = connection.execute(sa.insert(releases).values(_values(entry)).returning(*_COLUMNS)).one()
+    return Release(**row._mapping)
 
 
 def add_by_hand(database: Database, entry: Release) -> Release:
     """Append a person's entry."""
-    values = {k: v for k, v in vars(entry).items() if k not in ("id", "released_at")} | {"by_hand": True}
     with database.engine.begin() as connection:
+        _lock(connection, entry.team_id)
+        values = _values(entry) | {"by_hand": True}
         row = connection.execute(sa.insert(releases).values(values).returning(*_COLUMNS)).one()
     return Release(**row._mapping)
+
+
+def roll_back(
+    database: Database,
+    team_id: int,
+    service: str,
+    environment: str,
+    *,
+    day: date | None = None,
+    version: str | None = None,
+    actor: str,
+    reason: str,
+) -> Release:
+    """Pin an earlier release: the newest that dropped logs by another version than what is in force, or the one named.
+
+    Raises UnknownPolicyError where the ledger has none.
+    """
+    entries = history(database, team_id, service, environment)
+    if not entries:
+        computed(database, team_id, service, environment)  # raises, and names the services there are
+        raise UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
+    named = day is not None or version is not None
+    earlier = [
+        e
+        for e in entries
+        if (e.day == day or day is None)
+        and e.version.startswith(version or "")
+        and (named or (e.version != entries[0].version and e.state in DROPPING))
+    ]
+    if not earlier:
+        there = ", ".join(dict.fromkeys(f"{e.version[:8]} of {e.day} ({e.state})" for e in entries[:10]))
+        raise UnknownPolicyError(
+            f"Nothing to roll {service!r} back to. Its releases: {there}. Name one with --day or --version, or stop"
+            " dropping with `lipservice policy shadow`"
+        )
+    return add_by_hand(database, replace(earlier[0], state=PINNED, actor=actor, reason=reason))
+
+
+def unpin(database: Database, team_id: int, service: str, environment: str, *, actor: str, reason: str) -> Release:
+    """Let the graph move again what is pinned, which stays live until a later day's policy passes.
+
+    Raises NotPinnedError where nothing is pinned.
+    """
+    current = [r for r in in_force(database, team_id, service) if r.environment == environment]
+    if not current or current[0].state != PINNED:
+        state = f"is {current[0].state}" if current else "has no release"
+        raise NotPinnedError(f"{service!r} of team {team_id} is not pinned: it {state}")
+    return add_by_hand(database, replace(current[0], state=LIVE, actor=actor, reason=reason))
 
 
 def computed(
@@ -143,6 +222,30 @@ def computed(
     asked += f", version {version}" if version else ""
     there = "; ".join(f"{s!r}{f' in {e!r}' if e else ''} (newest {d})" for s, e, d in known) or "none at all"
     raise UnknownPolicyError(f"Team {team_id} has no policy for {asked}. It has: {there}")
+
+
+def verdict(database: Database, team_id: int, service: str, environment: str, day: date) -> tuple[bool, str]:
+    """Whether the backtest of a policy passed, and what it says."""
+    statement = sa.select(backtests.c.passed, backtests.c.why).where(
+        backtests.c.team_id == team_id,
+        backtests.c.day == day,
+        backtests.c.service == service,
+        backtests.c.environment == environment,
+    )
+    with database.engine.connect() as connection:
+        row = connection.execute(statement).first()
+    return (False, "It has no backtest yet.") if row is None else (row.passed, row.why)
+
+
+def _values(entry: Release) -> dict[str, Any]:
+    return {k: v for k, v in vars(entry).items() if k not in ("id", "released_at")}
+
+
+def _lock(connection: sa.Connection, team_id: int) -> None:
+    """Entries of a team are added one after the other."""
+    connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"lipservice|releases|{team_id}"}
+    )
 
 
 def _fetch(database: Database, statement: sa.Select) -> list[Release]:

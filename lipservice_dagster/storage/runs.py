@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -63,6 +64,18 @@ def fail_unfinished(database: Database, run_id: str, error: str) -> int:
     )
     with database.engine.begin() as connection:
         return connection.execute(statement).rowcount
+
+
+def latest_day(database: Database, asset: str, team_id: int, count: str) -> date | None:
+    """The latest day of which a run of this asset has counted at least one of ``count`` for the team."""
+    statement = sa.select(sa.func.max(analysis_runs.c.day)).where(
+        analysis_runs.c.asset == asset,
+        analysis_runs.c.team_id == team_id,
+        analysis_runs.c.status == "succeeded",
+        analysis_runs.c.counts[count].as_integer() >= 1,
+    )
+    with database.engine.connect() as connection:
+        return connection.execute(statement).scalar()
 
 
 def history(database: Database, team_id: int, limit: int = 50) -> pd.DataFrame:

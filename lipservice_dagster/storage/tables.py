@@ -3,8 +3,8 @@
 Tables by team-day are range-partitioned by ``day`` (one child a day, made by the IO manager before it writes; dropped
 by retention) and keyed by ``(team_id, day, …)``. The column orders are those of `core.frames`. What belongs to a run
 and not to the content (run id, times, as-of bounds) stands in ``materializations``, so that a partition made again from
-the same input is byte-equal. Ledgers (``services``, ``releases``, ``overrides``, ``judgements``, ``model_calls``,
-``analysis_runs``) are not partitioned.
+the same input is byte-equal. Ledgers (``services``, ``releases``, ``boosts``, ``overrides``, ``judgements``,
+``model_calls``, ``analysis_runs``) are not partitioned.
 """
 
 from __future__ import annotations
@@ -152,6 +152,69 @@ policies = _team_day_table(
     _column("generated_by", Text, "the advisor that judged the patterns, or keep-all"),
 )
 
+replays = _team_day_table(
+    "replays",
+    _column("service", Text, "the log's service.name; '' where it has none", key=True),
+    _column("environment", Text, "deployment environment; '' where the log names none", key=True),
+    _column("version", Text, "of the policy of the day before, which is replayed"),
+    _column("logs", sa.Double(), "weighted logs"),
+    _column("bytes", sa.Double(), "weighted bytes"),
+    _column("kept_logs", sa.Double(), "logs expected to be kept"),
+    _column("kept_bytes", sa.Double(), "bytes expected to be kept"),
+    _column("budget_bytes", sa.Double(), "bytes that the budget in force allows"),
+    _column("errors", sa.Double(), "weighted logs that are errors or read like one"),
+    _column("kept_errors", sa.Double(), "of those, expected to be kept"),
+    _column("patterns", sa.Double(), "patterns that logged"),
+    _column("kept_patterns", sa.Double(), "expected number of patterns with at least one log kept"),
+    _column("count_error", sa.Double(), "relative standard error of the service's rebuilt count"),
+    _column("pattern_error", sa.Double(), "median relative standard error of the sampled patterns' rebuilt counts"),
+    _column("pattern_error_most", sa.Double(), "the greatest of them"),
+    _column("anomalies", sa.BigInteger(), "anomalies found in all logs"),
+    _column("anomalies_found", sa.BigInteger(), "of those, found again in what was left"),
+    _column("anomalies_added", sa.BigInteger(), "found in what was left only"),
+)
+
+backtests = _team_day_table(
+    "backtests",
+    _column("service", Text, "the log's service.name; '' where it has none", key=True),
+    _column("environment", Text, "deployment environment; '' where the log names none", key=True),
+    _column("version", Text, "of the day's policy, which may be released if its method passed"),
+    _column("passed", sa.Boolean(), "whether the method passed"),
+    _column("learning", sa.Boolean(), "true while too few days could be replayed"),
+    _column("why", Text, "what failed and by how much, or why nothing is judged yet"),
+    _column("days", sa.BigInteger(), "days that were replayed; the figures are summed over them"),
+    _column("logs", sa.Double(), "weighted logs"),
+    _column("bytes", sa.Double(), "weighted bytes"),
+    _column("kept_logs", sa.Double(), "logs expected to be kept"),
+    _column("kept_bytes", sa.Double(), "bytes expected to be kept"),
+    _column("budget_bytes", sa.Double(), "bytes that the budget in force allows"),
+    _column("errors", sa.Double(), "weighted logs that are errors or read like one"),
+    _column("kept_errors", sa.Double(), "of those, expected to be kept"),
+    _column("patterns", sa.Double(), "patterns that logged"),
+    _column("kept_patterns", sa.Double(), "expected number of patterns with at least one log kept"),
+    _column("count_error", sa.Double(), "relative standard error of the service's rebuilt count"),
+    _column("pattern_error", sa.Double(), "median relative standard error of the sampled patterns' rebuilt counts"),
+    _column("pattern_error_most", sa.Double(), "the greatest of them"),
+    _column("anomalies", sa.BigInteger(), "anomalies found in all logs"),
+    _column("anomalies_found", sa.BigInteger(), "of those, found again in what was left"),
+    _column("anomalies_added", sa.BigInteger(), "found in what was left only"),
+    _column("window_fingerprint", Text, "hash of the replays that were read"),
+)
+
+savings = _team_day_table(
+    "savings",
+    _column("service", Text, "the log's service.name; '' where it has none", key=True),
+    _column("environment", Text, "deployment environment; '' where the log names none", key=True),
+    _column("version", Text, "of the release in force at the end of the day"),
+    _column("live_hours", sa.BigInteger(), "hours of the day in which a release dropped logs"),
+    _column("logs", sa.Double(), "weighted logs"),
+    _column("bytes", sa.Double(), "weighted bytes"),
+    _column("kept_logs", sa.BigInteger(), "logs that are stored"),
+    _column("kept_bytes", sa.BigInteger(), "bytes that are stored"),
+    _column("expected_logs", sa.Double(), "logs that the releases in force should have kept"),
+    _column("expected_bytes", sa.Double(), "bytes that they should have kept"),
+)
+
 materializations = sa.Table(
     "materializations",
     metadata,
@@ -198,13 +261,13 @@ releases = sa.Table(
     _column("environment", Text, "deployment environment"),
     _column("day", sa.Date(), "UTC day that the policy was made from"),
     _column("version", Text, "hash of the policy's document"),
-    _column("state", Text, "shadow (decides and reports, drops nothing) or live"),
+    _column("state", Text, "shadow (decides and reports, drops nothing), live, or pinned (live until it is unpinned)"),
     _column("document", pg.JSONB(), "the policy as JSON"),
     _column("actor", Text, "who released it: a person, or the graph"),
     _column("reason", Text, "why, in their words"),
     _column("by_hand", sa.Boolean(), "true where a person did it"),
     sa.Column("released_at", Instant, nullable=False, server_default=sa.func.now(), doc="when"),
-    sa.CheckConstraint("state IN ('shadow', 'live')", name="state"),
+    sa.CheckConstraint("state IN ('shadow', 'live', 'pinned')", name="state"),
     sa.Index("releases_service_idx", "team_id", "service", "environment", "id"),
     # The graph's entries are idempotent by their natural key; people may release the same version twice.
     sa.Index(
@@ -282,6 +345,26 @@ model_calls = sa.Table(
     sa.Index(None, "called_at"),
 )
 """Every request to a model, answered or not, with its tokens and its cost: append-only."""
+boosts = sa.Table(
+    "boosts",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+    _column("team_id", sa.Integer()),
+    _column("service", Text),
+    _column("environment", Text),
+    _column("signature", Text),
+    _column("starts_at", Instant),
+    _column("ends_at", Instant),
+    _column("factor", sa.Double()),
+    _column("template", Text),
+    _column("reason", Text),
+    sa.Column("added_at", Instant, nullable=False, server_default=sa.func.now()),
+    sa.CheckConstraint("factor >= 1 AND ends_at > starts_at", name="bounds"),
+    # The end is part of the key: an anomaly that goes on adds a later end and changes no entry.
+    sa.Index("boosts_key", "team_id", "service", "environment", "signature", "starts_at", "ends_at", unique=True),
+    sa.Index("boosts_end_idx", "team_id", "ends_at"),
+)
+"""The ledger of boosts: append-only; what has not ended is in force, the greatest factor where several are."""
 
 analysis_runs = sa.Table(
     "analysis_runs",

@@ -68,17 +68,48 @@ SELECT w.team_id, w.day, w.fingerprint,
 """
 
 
-@dataclass(frozen=True)
-class StaleReport:
-    """A report that read another window than there is now.
+# Backtests read what may be made out of order too: the policy of the day before, and the replays of the days before.
+# Here age decides: what was made anew with the same content costs a verdict, and nothing reads verdicts further on.
+_STALE_VERDICTS = """
+WITH verdicts AS (
+    SELECT b.team_id, b.day, b.written_at AS judged_at, replays.written_at AS replayed_at,
+           (SELECT max(m.written_at) FROM materializations AS m
+             WHERE m.team_id = b.team_id AND (
+                   m.day = b.day AND m.asset IN ('raw_logs', 'signatures', 'anomaly_reports', 'policies')
+                   OR m.day = b.day - 1 AND m.asset = 'policies')) AS to_replay_at,
+           (SELECT max(m.written_at) FROM materializations AS m
+             WHERE m.team_id = b.team_id AND m.asset = 'replays'
+               AND m.day BETWEEN b.day - CAST(:days AS int) + 1 AND b.day) AS to_judge_at
+      FROM materializations AS b
+      JOIN materializations AS replays ON (replays.asset, replays.team_id, replays.day) = ('replays', b.team_id, b.day)
+     WHERE b.asset = 'backtests' AND b.day >= :first_day
+)
+SELECT v.team_id, v.day, replayed_at < to_replay_at AS replay,
+       to_char(greatest(to_replay_at, to_judge_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') AS since,
+       EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = v.team_id AND a.status = 'running'
+                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
+  FROM verdicts AS v
+ WHERE replayed_at < to_replay_at OR judged_at < to_judge_at
+ ORDER BY v.day, v.team_id
+"""
 
-    ``fingerprint``: of the window as it is. ``whole_day``: the day's own signatures or families are older than what
-    they are made of, so they have to be made first. ``busy``: a run is at work on the team, maybe on this very report.
+REPORT, WHOLE_DAY = ("anomaly_reports", "policies"), ("signatures", "clusters", "anomaly_reports", "policies")
+VERDICT, REPLAY = ("backtests", "policy_releases"), ("replays", "backtests", "policy_releases")
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A partition that was made from something else than there is now.
+
+    ``fingerprint``: of what there is to read (of a verdict: since when). ``assets``: what has to be made again: a
+    report and the policies made from it (`REPORT`); where the day's own signatures or families are older than what they
+    are made of, these first (`WHOLE_DAY`); a verdict (`VERDICT`), or the replay it reads too (`REPLAY`). ``busy``: a
+    run is at work on the team, maybe on this very partition.
     """
 
     team_day: TeamDay
     fingerprint: str
-    whole_day: bool
+    assets: tuple[str, ...]
     busy: bool = False
 
 
@@ -95,7 +126,7 @@ def window_fingerprints(database: Database, team_days: Collection[TeamDay], wind
 
 def stale_reports(
     database: Database, window_days: int, first_day: date, longest_run: timedelta = timedelta(hours=1)
-) -> list[StaleReport]:
+) -> list[Stale]:
     """The reports from ``first_day`` on whose window, or own day, has been made anew since with another content.
 
     In one query over all teams, the earliest day first. A run that began longer than ``longest_run`` ago and never told
@@ -104,4 +135,17 @@ def stale_reports(
     values = {"window_days": window_days, "first_day": first_day, "longest_run": longest_run}
     with database.engine.connect() as connection:
         rows = connection.execute(sa.text(_STALE), values).all()
-    return [StaleReport(TeamDay(r.team_id, r.day), r.fingerprint, r.whole_day, r.busy) for r in rows]
+    return [Stale(TeamDay(r.team_id, r.day), r.fingerprint, WHOLE_DAY if r.whole_day else REPORT, r.busy) for r in rows]
+
+
+def stale_verdicts(
+    database: Database, days: int, first_day: date, longest_run: timedelta = timedelta(hours=1)
+) -> list[Stale]:
+    """The backtests from ``first_day`` on that are older than what they, or the replay of their day, were made from.
+
+    A verdict reads the replays of its day and of the ``days`` - 1 before. In one query, the earliest day first.
+    """
+    values = {"days": days, "first_day": first_day, "longest_run": longest_run}
+    with database.engine.connect() as connection:
+        rows = connection.execute(sa.text(_STALE_VERDICTS), values).all()
+    return [Stale(TeamDay(r.team_id, r.day), r.since, REPLAY if r.replay else VERDICT, r.busy) for r in rows]

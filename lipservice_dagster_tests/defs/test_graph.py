@@ -18,7 +18,7 @@ from lipservice_dagster.local.log_store import LogWriter
 from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources.base import LogSourceError
 from lipservice_dagster.sources.clickhouse import ClickHouseSource, embedded
-from lipservice_dagster.storage import materializations, overrides, releases, runs
+from lipservice_dagster.storage import materializations, overrides, runs
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.services import volumes
 from lipservice_dagster.storage.team_days import read
@@ -89,7 +89,7 @@ def test_an_empty_day_and_a_team_without_logs_are_made_empty(world: Make) -> Non
     found.run(99, day(1), LAST)
     assert all(rows == [] for name, rows in found.tables().items() if name != "anomaly_reports")
     assert materializations.of(found.database, "raw_logs", [TeamDay(99, LAST)])[TeamDay(99, LAST)].logs == 0
-    for asset in ("raw_logs", "signatures", "clusters", "anomaly_reports", "policies", "policy_releases"):
+    for asset in ("raw_logs", "signatures", "clusters", "anomaly_reports", "policies", "backtests", "policy_releases"):
         keys = found.instance.get_materialized_partitions(dg.AssetKey(asset))
         assert {str(TeamDay(99, day(1))), str(TeamDay(99, LAST)), str(TeamDay(1, day(1)))} <= keys
 
@@ -198,38 +198,6 @@ def test_a_day_that_does_not_agree_keeps_its_old_content_and_the_others_go_on(wo
     assert evaluation is not None
     assert not evaluation.passed
     assert str(bad) in evaluation.metadata
-
-
-def test_the_first_release_is_keep_all_in_shadow_and_later_days_follow_in_shadow(world: Make) -> None:
-    found = world()
-    fill(found.store, days=3)
-    found.run(1, day(1))
-    assert {(d, state, by) for _, d, state, by in found.ledger()} == {(day(1), "shadow", "keep-all")}
-    services = {service for service, *_ in found.ledger()}
-    found.run(1, LAST)
-    later = found.ledger()[len(found.ledger()) // 2 :]
-    assert {(d, state, by) for _, d, state, by in later} == {(LAST, "shadow", "rules")}
-    assert {service for service, *_ in later} == services
-    ledger = found.ledger()
-    found.run(1, day(2))
-    assert found.ledger() == ledger
-
-
-def test_what_a_person_made_live_stays_live(world: Make) -> None:
-    found = world()
-    fill(found.store, days=2)
-    found.run(1, day(1))
-    first = releases.in_force(found.database, 1)[0]
-    made, version, document = releases.computed(found.database, 1, first.service, first.environment)
-    live = releases.Release(
-        1, first.service, first.environment, made, version, releases.LIVE, document, "ada", "looks right"
-    )
-    releases.add_by_hand(found.database, live)
-    found.run(1, LAST)
-    now = {(r.service, r.environment): r for r in releases.in_force(found.database, 1)}
-    kept = now[first.service, first.environment]
-    assert (kept.state, kept.version, kept.day, kept.actor) == ("live", version, day(1), "ada")
-    assert {r.day for k, r in now.items() if k != (first.service, first.environment)} == {LAST}
 
 
 def test_an_open_day_is_read_to_its_last_whole_hour_and_releases_nothing(world: Make) -> None:

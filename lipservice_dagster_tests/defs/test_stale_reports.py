@@ -18,7 +18,16 @@ from lipservice_dagster.local.log_store import LogWriter
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import runs
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.windows import StaleReport, stale_reports, window_fingerprints
+from lipservice_dagster.storage.windows import (
+    REPLAY,
+    REPORT,
+    VERDICT,
+    WHOLE_DAY,
+    Stale,
+    stale_reports,
+    stale_verdicts,
+    window_fingerprints,
+)
 from lipservice_dagster_tests.defs.conftest import World
 from lipservice_dagster_tests.logs import at, log, store
 
@@ -26,7 +35,6 @@ LAST = date(2026, 9, 10)
 FIRST = date(2026, 8, 1)
 DAYS = 4
 Make = Callable[..., World]
-MADE_FROM_THE_WINDOW = ["anomaly_reports", "policies", "policy_releases"]
 
 
 def day(back: int) -> date:
@@ -52,6 +60,10 @@ def settle(world: World) -> list[dg.RunRequest]:
     return every
 
 
+def assets_of(request: dg.RunRequest) -> frozenset[str]:
+    return frozenset(k.to_user_string() for k in request.asset_selection or [])
+
+
 def test_any_order_of_making_gives_the_same_tables_once_the_sensor_has_had_its_say(
     world: Make, another_database: Database
 ) -> None:
@@ -67,7 +79,8 @@ def test_any_order_of_making_gives_the_same_tables_once_the_sensor_has_had_its_s
     asked = settle(mixed)
     assert asked
     assert mixed.tables() == ordered.tables()
-    assert {k.to_user_string() for r in asked for k in r.asset_selection or []} == set(MADE_FROM_THE_WINDOW)
+    assert {assets_of(request) for request in asked} <= {frozenset(a) for a in (REPORT, REPLAY, VERDICT)}
+    assert {frozenset(REPORT), frozenset(REPLAY)} <= {assets_of(request) for request in asked}
     assert settle(mixed) == []
 
 
@@ -78,8 +91,9 @@ def test_a_day_whose_own_logs_alone_were_made_anew_is_made_again_from_its_signat
     store(found.store, {1: [log("a late log of another kind", timestamp=at(9, day(1)))]})
     found.materialise(1, day(1), "raw_logs")
     asked = settle(found)
-    assets = [{k.to_user_string() for k in r.asset_selection or []} for r in asked]
-    assert sorted(assets, key=len) == [set(MADE_FROM_THE_WINDOW), {*MADE_FROM_THE_WINDOW, "signatures", "clusters"}]
+    assets = [assets_of(request) for request in asked]
+    assert assets.count(frozenset(REPORT)) == assets.count(frozenset(WHOLE_DAY)) == 1
+    assert frozenset(REPLAY) in assets
     settled = found.tables()
     found.run(1, day(1), LAST)
     assert found.tables() == settled
@@ -101,6 +115,24 @@ def test_a_report_is_stale_where_its_window_is_another_or_was_read_while_open(wo
             "UPDATE materializations SET hours = 13 WHERE asset = 'raw_logs' AND day = %s", (day(1),)
         )
     assert [r.team_day.day for r in stale_reports(found.database, 5, FIRST)] == [day(1), LAST]
+
+
+def test_a_verdict_is_stale_where_a_replay_or_a_policy_that_it_read_was_made_later(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, day(DAYS - 1), LAST)
+    assert stale_verdicts(found.database, 7, FIRST) == []
+    found.materialise(1, day(2), "policies")
+    assert {(s.team_day.day, s.assets) for s in stale_verdicts(found.database, 7, FIRST)} == {
+        (day(2), REPLAY),
+        (day(1), REPLAY),
+    }
+    found.materialise(1, day(2), "replays")
+    found.materialise(1, day(1), "replays")
+    assert {(s.team_day.day, s.assets) for s in stale_verdicts(found.database, 7, FIRST)} == {
+        (day(back), VERDICT) for back in (2, 1, 0)
+    }
+    assert {s.team_day.day for s in stale_verdicts(found.database, 1, FIRST)} == {day(2), day(1)}
 
 
 def test_teams_at_work_unknown_teams_and_days_that_are_no_partitions_are_left_alone(world: Make) -> None:
@@ -140,10 +172,10 @@ def test_an_open_day_says_until_when_it_was_read_and_a_first_one_that_it_is_lear
 
 REPORTS = st.lists(
     st.builds(
-        StaleReport,
+        Stale,
         st.builds(TeamDay, st.integers(1, 3), st.integers(0, 9).map(day)),
         st.sampled_from(["a", "b"]),
-        st.booleans(),
+        st.sampled_from([REPORT, WHOLE_DAY, REPLAY, VERDICT]),
         st.booleans(),
     ),
     max_size=20,
@@ -176,7 +208,7 @@ def test_nothing_is_asked_twice_while_it_runs_nor_more_than_the_limit_at_a_time(
 
 
 def test_what_fails_is_asked_again_some_times_and_anew_once_its_window_changes():
-    report = StaleReport(TeamDay(1, LAST), "a", whole_day=False)
+    report = Stale(TeamDay(1, LAST), "a", REPORT)
     memory, attempts = Memory(0, {}), []
     for _ in range(6):
         groups, memory = plan([report], memory, set(), 10)

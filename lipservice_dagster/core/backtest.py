@@ -1,0 +1,283 @@
+"""The backtest: yesterday's policy over today, day after day, and the gate that reads what came of it.
+
+What belongs here: the figures of one replayed day (`replay_day`), whether the day's anomalies are found again on what
+would be left (`found_again`), and the verdict over the replayed days of the window (`judge`). How a policy decides over
+a day stands in `core.replay`.
+
+**What is replayed is a method.** The policy of a day was made from that day, so it cannot be tested on it. The policy
+of the day before was made the same way and has not seen the day; replayed over it, day by day, the method shows what it
+does on days it had not seen. If that passes, the newest policy made by it may be released.
+
+**The budget of a replayed day.** A policy says which share of the bytes is in force as its budget (asked for, or what
+floors need). That share of the day's bytes may be kept; or what the day's own policy says is in force, where that is
+more, since new, rare and anomalous patterns and errors of the day must be kept whole whatever the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from lipservice_dagster.core import frames
+from lipservice_dagster.core.anomalies import detect
+from lipservice_dagster.core.replay import Replay, figures, replay, thinned
+from lipservice_dagster.core.series import Series, build_series
+
+_SCOPE = ["service", "environment"]
+_SERIES = [*_SCOPE, "scope", "subject"]
+
+
+class GateSettings(BaseModel):
+    """What a service's method must have shown before a policy of it is released. All errors kept: always."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    days: int = Field(default=7, ge=1, le=90, description="Latest days that are replayed.")
+    min_days: int = Field(default=3, ge=1, le=90, description="Replayed days below which nothing is released.")
+    patterns_share: float = Field(default=0.99, ge=0, le=1, description="Least share of patterns with a log kept.")
+    budget_excess: float = Field(default=0.05, ge=0, description="Share by which the budget may be exceeded.")
+    anomalies_share: float = Field(default=0.95, ge=0, le=1, description="Least share of anomalies found again.")
+    few_anomalies: int = Field(default=5, ge=0, description="With fewer anomalies their number counts, not the share.")
+    few_missed: int = Field(default=1, ge=0, description="So many of few anomalies may be missed.")
+
+
+def replay_day(
+    day: date,
+    raw: pd.DataFrame,
+    members: pd.DataFrame,
+    before: Mapping[tuple[str, str], Mapping[str, Any]],
+    own: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One team's policies of the day before over its logs of ``day``; and one draw of what they would leave.
+
+    Args:
+        day: the day that is replayed.
+        raw: its rows of `frames.RAW_LOGS`; the order changes nothing.
+        members: its rows of `frames.SIGNATURE_MEMBERS`.
+        before: documents of the day before by service and environment.
+        own: documents of the day itself, for the budget in force on it.
+
+    Returns rows of `frames.REPLAYS`, one a service and environment that has a policy of the day before, with the
+    columns of anomalies at 0 (see `found_again`); and ``raw`` thinned, where services without such a policy are whole.
+    """
+    raw = raw.sort_values([*_SCOPE, "severity", "message_id"], ignore_index=True)
+    signature = {
+        (service, message_id): name
+        for service, message_id, name in zip(
+            members["service"], members["message_id"], members["signature"], strict=True
+        )
+        if message_id != frames.REST_ID
+    }
+    rows, left = [], []
+    for scope, part in raw.groupby(_SCOPE, sort=True):
+        service, environment = key = (str(scope[0]), str(scope[1]))
+        policy = before.get(key)
+        if policy is None:
+            left.append(part)
+            continue
+        found: Replay = replay(part, policy)
+        patterns = np.array([signature.get((service, m)) for m in part["message_id"]], dtype=object)
+        counted = figures(part, found, patterns)
+        left.append(thinned(part, found, f"{part['team_id'].iloc[0]}|{day}|{service}|{environment}"))
+        rows.append(
+            {
+                "team_id": part["team_id"].iloc[0],
+                "day": day,
+                "service": service,
+                "environment": environment,
+                "version": policy["version"],
+                "budget_bytes": _budget(policy, own.get(key), counted["bytes"]),
+                "anomalies": 0,
+                "anomalies_found": 0,
+                "anomalies_added": 0,
+                **counted,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(frames.REPLAYS)), pd.concat(left) if left else raw
+
+
+def found_again(
+    replays: pd.DataFrame,
+    left: pd.DataFrame,
+    series: Series,
+    members: pd.DataFrame,
+    signatures: pd.DataFrame,
+    anomalies: pd.DataFrame,
+) -> pd.DataFrame:
+    """The replays of one team-day with how many of its anomalies the detector finds on what was left.
+
+    An anomaly is found again where the same kind is reported of the same series in hours that overlap. What is reported
+    besides is ``anomalies_added``.
+
+    Args:
+        replays: rows of `frames.REPLAYS` of the team-day.
+        left: its thinned rows, both from `replay_day`.
+        series: its series before thinning, with their window.
+        members: its rows of `frames.SIGNATURE_MEMBERS`.
+        signatures: its rows of `frames.SIGNATURES`.
+        anomalies: its rows of `frames.ANOMALIES`.
+    """
+    if replays.empty:
+        return replays
+    team_id, day = int(replays["team_id"].iloc[0]), replays["day"].iloc[0]
+    again = detect(_thin(series, left, members, signatures), team_id=team_id, day=day)
+    before, after = _spans(anomalies), _spans(again)
+    rows = []
+    for row in replays.to_dict("records"):
+        key = (row["service"], row["environment"])
+        mine, theirs = before.get(key, []), after.get(key, [])
+        rows.append(
+            row
+            | {
+                "anomalies": len(mine),
+                "anomalies_found": sum(any(_same(a, b) for b in theirs) for a in mine),
+                "anomalies_added": sum(not any(_same(a, b) for a in mine) for b in theirs),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(frames.REPLAYS))
+
+
+def judge(replays: pd.DataFrame, day: date, settings: GateSettings) -> dict[str, Any]:
+    """The verdict over a service's method on ``day``: the columns of `frames.BACKTESTS` but its key and fingerprint.
+
+    ``replays``: rows of `frames.REPLAYS` of one service and environment; those of the last ``settings.days`` days
+    count, their figures summed. ``passed`` where every limit holds, ``learning`` where too few days could be replayed;
+    ``why`` names what failed and by how much, and which days were left out.
+    """
+    first = day - timedelta(days=settings.days - 1)
+    rows = replays[(replays["day"] >= first) & (replays["day"] <= day)]
+    total = {c: float(rows[c].sum()) for c in _SUMMED}
+    weights = rows["logs"].to_numpy(float)
+    spread = np.sqrt(((rows["count_error"].to_numpy(float) * weights) ** 2).sum())
+    learning = len(rows) < settings.min_days
+    failures = [] if learning else list(_failures(total, settings))
+    return {
+        **total,
+        "days": len(rows),
+        "count_error": float(spread / total["logs"]) if total["logs"] else 0.0,
+        "pattern_error": float(rows["pattern_error"].median()) if len(rows) else 0.0,
+        "pattern_error_most": float(rows["pattern_error_most"].max()) if len(rows) else 0.0,
+        "passed": not learning and not failures,
+        "learning": learning,
+        "why": _why(
+            total, failures, learning, set(rows["day"]), [first + timedelta(n) for n in range(settings.days)], settings
+        ),
+    }
+
+
+_SUMMED = (
+    "logs",
+    "bytes",
+    "kept_logs",
+    "kept_bytes",
+    "budget_bytes",
+    "errors",
+    "kept_errors",
+    "patterns",
+    "kept_patterns",
+    "anomalies",
+    "anomalies_found",
+    "anomalies_added",
+)
+
+
+def _budget(before: Mapping[str, Any], own: Mapping[str, Any] | None, bytes_: float) -> float:
+    """Bytes that may be kept of a day with ``bytes_`` bytes; the module's text says why."""
+    return max(_in_force(before)[0] * bytes_, _in_force(own)[1] if own is not None else 0.0)
+
+
+def _in_force(policy: Mapping[str, Any]) -> tuple[float, float]:
+    """The budget in force of a document as a share of the bytes it was made from, and in bytes; without one, all."""
+    expected = policy.get("expected", {})
+    bytes_, budget = float(expected.get("bytes", 0.0)), expected.get("budget_in_force")
+    if budget is None or not bytes_:
+        return 1.0, bytes_
+    return min(float(budget) / bytes_, 1.0), float(budget)
+
+
+def _failures(total: Mapping[str, float], settings: GateSettings) -> list[str]:
+    failures = []
+    if (lost := total["errors"] - total["kept_errors"]) > 1e-6 * max(total["errors"], 1.0):
+        failures.append(f"{lost:,.1f} of {total['errors']:,.0f} errors would be lost")
+    if total["kept_patterns"] < settings.patterns_share * total["patterns"] - 1e-9:
+        failures.append(
+            f"{total['kept_patterns'] / total['patterns']:.2%} of {total['patterns']:,.0f} patterns would still be"
+            f" seen, {settings.patterns_share:.2%} are wanted"
+        )
+    if total["kept_bytes"] > (1 + settings.budget_excess) * total["budget_bytes"]:
+        over = total["kept_bytes"] / total["budget_bytes"] - 1 if total["budget_bytes"] else float("inf")
+        failures.append(
+            f"{total['kept_bytes'] / 1e6:,.2f} MB would be kept where {total['budget_bytes'] / 1e6:,.2f} MB are the"
+            f" budget in force: {over:.1%} over, {settings.budget_excess:.0%} is allowed"
+        )
+    missed = total["anomalies"] - total["anomalies_found"]
+    told = f"{total['anomalies_found']:.0f} of {total['anomalies']:.0f} anomalies would be found again"
+    if total["anomalies"] < settings.few_anomalies:
+        if missed > settings.few_missed:
+            failures.append(f"{told}, {settings.few_missed} may be missed")
+    elif total["anomalies_found"] < settings.anomalies_share * total["anomalies"] - 1e-9:
+        share = total["anomalies_found"] / total["anomalies"]
+        failures.append(f"{told} ({share:.1%}), {settings.anomalies_share:.0%} are wanted")
+    return failures
+
+
+def _why(
+    total: Mapping[str, float],
+    failures: Sequence[str],
+    learning: bool,
+    replayed: set[date],
+    window: Sequence[date],
+    settings: GateSettings,
+) -> str:
+    if learning:
+        text = f"Only {len(replayed)} of the {settings.min_days} days that a release needs could be replayed"
+    elif failures:
+        text = "Over {} days {}".format(len(replayed), "; ".join(failures))
+    else:
+        share = total["kept_bytes"] / total["bytes"] if total["bytes"] else 1.0
+        text = (
+            f"Over {len(replayed)} days all {total['errors']:,.0f} errors, {total['kept_patterns']:,.1f} of"
+            f" {total['patterns']:,.0f} patterns and {total['anomalies_found']:.0f} of {total['anomalies']:.0f}"
+            f" anomalies would be kept in {share:.1%} of the bytes"
+        )
+    missing = [str(d) for d in window if d not in replayed]
+    if missing:
+        text += f". Left out, without logs or a policy of the day before from whole days: {', '.join(missing)}"
+    return text + "."
+
+
+def _thin(series: Series, left: pd.DataFrame, members: pd.DataFrame, signatures: pd.DataFrame) -> Series:
+    """The series with today as it was left; the window stays."""
+    n = len(series.keys)
+    today, weight = np.zeros((n, frames.HOURS)), np.full(n, np.nan)
+    share = np.zeros(n) if series.error_share is None else series.error_share.copy()
+    if len(left):
+        thin = build_series(left, left.iloc[:0], (), members, signatures, lambda _, messages: [None] * len(messages))
+        places = pd.MultiIndex.from_frame(series.keys[_SERIES]).get_indexer(
+            pd.MultiIndex.from_frame(thin.keys[_SERIES])
+        )
+        today[places] = thin.today
+        weight[places] = thin.today_weight
+        share[places] = thin.error_share
+    return replace(series, today=today, today_weight=weight, error_share=share)
+
+
+_Span = tuple[str, str, str, int, int]
+
+
+def _spans(anomalies: pd.DataFrame) -> dict[tuple[str, str], list[_Span]]:
+    """kind, scope, subject, start and end of each anomaly, by service and environment."""
+    found: dict[tuple[str, str], list[_Span]] = {}
+    for a in anomalies.itertuples(index=False):
+        found.setdefault((a.service, a.environment), []).append((a.kind, a.scope, a.subject, a.start_hour, a.end_hour))
+    return found
+
+
+def _same(a: _Span, b: _Span) -> bool:
+    return a[:3] == b[:3] and a[3] < b[4] and b[3] < a[4]

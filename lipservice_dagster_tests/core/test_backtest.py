@@ -1,0 +1,144 @@
+"""The gate: what a method must have shown on days it had not seen, and what is said where it has not."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lipservice_dagster.core import frames
+from lipservice_dagster.core.backtest import GateSettings, found_again, judge, replay_day
+from lipservice_dagster.core.signatures import signatures_of
+from lipservice_dagster.core.window import day_series
+from lipservice_dagster_tests.core.test_replay import policy, row
+
+DAY = date(2026, 9, 10)
+GATE = GateSettings()
+
+
+def replays(days: int = 7, **columns: Any) -> pd.DataFrame:
+    good = {
+        "team_id": 7, "service": "shop", "environment": "", "version": "v",
+        "logs": 1000.0, "bytes": 1e6, "kept_logs": 300.0, "kept_bytes": 3e5, "budget_bytes": 3e5,
+        "errors": 10.0, "kept_errors": 10.0, "patterns": 50.0, "kept_patterns": 50.0,
+        "count_error": 0.02, "pattern_error": 0.05, "pattern_error_most": 0.2,
+        "anomalies": 2, "anomalies_found": 2, "anomalies_added": 0,
+    }  # fmt: skip
+    rows = [{**good, **columns, "day": DAY - timedelta(days=n)} for n in range(days)]
+    return pd.DataFrame(rows, columns=list(frames.REPLAYS))
+
+
+def test_a_method_that_met_every_limit_passes_with_its_figures() -> None:
+    found = judge(replays(), DAY, GATE)
+    assert (found["passed"], found["learning"], found["days"]) == (True, False, 7)
+    assert found["errors"] == 70
+    assert found["count_error"] == pytest.approx(0.02 / np.sqrt(7))
+    assert "30.0% of the bytes" in found["why"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"kept_errors": 9.0}, "7.0 of 70 errors would be lost"),
+        ({"kept_patterns": 49.0}, "98.00% of 350 patterns would still be seen, 99.00% are wanted"),
+        ({"kept_bytes": 3.2e5}, "6.7% over, 5% is allowed"),
+        ({"anomalies_found": 1}, "7 of 14 anomalies would be found again (50.0%), 95% are wanted"),
+    ],
+)
+def test_what_failed_is_named_with_how_much(columns: dict[str, Any], said: str) -> None:
+    found = judge(replays(**columns), DAY, GATE)
+    assert not found["passed"]
+    assert said in found["why"]
+
+
+def test_one_of_few_anomalies_may_be_missed() -> None:
+    quiet = replays(anomalies=0, anomalies_found=0)
+    for missed, passed in ((1, True), (2, False)):
+        few = quiet.copy()
+        few.loc[0, ["anomalies", "anomalies_found"]] = [4, 4 - missed]
+        assert judge(few, DAY, GATE)["passed"] is passed
+
+
+def test_limits_are_settings() -> None:
+    over = replays(kept_bytes=3.2e5)
+    assert judge(over, DAY, GateSettings(budget_excess=0.1))["passed"]
+
+
+def test_with_too_few_days_it_learns_and_says_which_days_are_missing() -> None:
+    found = judge(replays(2), DAY, GATE)
+    assert (found["passed"], found["learning"]) == (False, True)
+    assert "Only 2 of the 3 days" in found["why"]
+    assert str(DAY - timedelta(days=2)) in found["why"]
+    assert str(DAY) not in found["why"]
+
+
+def test_days_after_the_day_and_before_the_window_do_not_count() -> None:
+    rows = replays(12)
+    assert judge(rows, DAY - timedelta(days=3), GATE)["days"] == 7
+    bad = rows.assign(kept_errors=np.where(rows["day"] > DAY - timedelta(days=3), 0.0, rows["kept_errors"]))
+    assert judge(bad, DAY - timedelta(days=3), GATE)["passed"]
+
+
+def made(rates: dict[str, float], share: float) -> dict[str, object]:
+    """A document with a budget in force of a share of a million bytes."""
+    return policy(rates) | {"expected": {"bytes": 1e6, "budget_in_force": share * 1e6}}
+
+
+def raw(*rows: dict[str, object]) -> pd.DataFrame:
+    columns = {"bytes": 100, "first_seen": None, "last_seen": None, "example": ""}
+    return pd.DataFrame([{**columns, **r} for r in rows])
+
+
+def test_the_budget_of_a_day_is_the_share_in_force_or_what_the_day_itself_needs() -> None:
+    rows = raw(row("a <*>", "info", [1000.0]))
+    _, members = signatures_of(rows)
+    key = ("shop", "")
+    found, _ = replay_day(DAY, rows, members, {key: made({"a <*>": 0.25}, 0.25)}, {key: made({}, 0.02)})
+    assert found["budget_bytes"].tolist() == pytest.approx([25_000.0])
+    found, _ = replay_day(DAY, rows, members, {key: made({"a <*>": 0.25}, 0.25)}, {key: made({}, 0.06)})
+    assert found["budget_bytes"].tolist() == pytest.approx([60_000.0])
+
+
+def test_a_service_without_a_policy_of_the_day_before_is_left_out_and_stays_whole() -> None:
+    rows = raw(row("a <*>", "info", [1000.0]))
+    _, members = signatures_of(rows)
+    found, left = replay_day(DAY, rows, members, {}, {})
+    assert found.empty
+    assert left["weighted_logs"].sum() == 1000
+
+
+def window(hours: list[float], days: int) -> pd.DataFrame:
+    return pd.concat([raw(row("a <*>", "info", hours)).assign(day=DAY - timedelta(days=n)) for n in range(1, days + 1)])
+
+
+def replayed_spike(rate: float) -> pd.DataFrame:
+    usual = [100.0] * 24
+    today = raw(row("a <*>", "info", [*usual[:12], 900.0, 900.0, *usual[14:]]))
+    before = window(usual, 6)
+    signatures, members = signatures_of(today)
+    series = day_series(today, before, sorted(set(before["day"])), members, signatures)
+    spike = dict.fromkeys(frames.ANOMALIES) | {
+        "service": "shop", "environment": "", "scope": "service", "subject": "", "kind": "rate_spike",
+        "start_hour": 12, "end_hour": 14,
+    }  # fmt: skip
+    found, left = replay_day(DAY, today, members, {("shop", ""): made({"a <*>": rate}, rate)}, {})
+    return found_again(found, left, series, members, signatures, pd.DataFrame([spike]))
+
+
+def test_a_spike_is_found_again_on_what_a_fair_rate_leaves_and_missed_where_nearly_all_is_dropped() -> None:
+    fair, harsh = replayed_spike(0.1).iloc[0], replayed_spike(0.0005).iloc[0]
+    assert (fair["anomalies"], fair["anomalies_found"], fair["anomalies_added"]) == (1, 1, 0)
+    assert (harsh["anomalies"], harsh["anomalies_found"]) == (1, 0)
+
+
+def test_a_replay_is_the_same_for_rows_in_any_order() -> None:
+    rows = raw(row("a <*>", "info", [1000.0]), row("b", "info", [500.0]), row("c", "error", [9.0]))
+    _, members = signatures_of(rows)
+    before = {("shop", ""): made({"a <*>": 0.2, "b": 0.1}, 0.2)}
+    one = replay_day(DAY, rows, members, before, {})
+    two = replay_day(DAY, rows.iloc[::-1], members.iloc[::-1], before, {})
+    for a, b in zip(one, two, strict=True):
+        pd.testing.assert_frame_equal(a, b)

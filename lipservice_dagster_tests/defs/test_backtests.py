@@ -1,0 +1,213 @@
+"""From a policy to what is in force: replays, the gate, releases, boosts and savings, on real parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from lipservice_dagster.local.demo_logs import generate
+from lipservice_dagster.local.log_store import LogWriter
+from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.storage import boosts, releases
+from lipservice_dagster.storage import tables as stored
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.dropped import dropped
+from lipservice_dagster.storage.releases import LIVE, PINNED, SHADOW, Release
+from lipservice_dagster.storage.team_days import read
+from lipservice_dagster_tests.defs.conftest import World
+from lipservice_dagster_tests.logs import at, log, store
+from lipservice_sampler.decision import keeps
+
+FIRST = date(2026, 9, 1)
+Make = Callable[..., World]
+
+
+def day(n: int) -> date:
+    return FIRST + timedelta(days=n)
+
+
+def written(root: Path, n: int, service: str, start: float = 0.0, **volumes: int) -> None:
+    """A day's logs of a service: so many of each kind, spread evenly over the day from an hour on."""
+    records = [
+        log(
+            f"{kind} number {i} served in {i % 7} ms",
+            timestamp=at(start + (24 - start) * i / logs, day(n)),
+            service=service.encode(),
+        )
+        for kind, logs in volumes.items()
+        for i in range(logs)
+    ]
+    store(root, {1: records})
+
+
+def days_of_two_services(found: World, *, days: int) -> None:
+    """``calm`` is alike every day; what ``wild`` writes most of was rare the day before, and so kept whole."""
+    for n in range(days):
+        written(found.store, n, "calm", reading=1500, rest=60)
+        often, seldom = ("left", "right") if n % 2 else ("right", "left")
+        written(found.store, n, "wild", **{often: 1500, seldom: 60})
+
+
+def by_hand(found: World, service: str, state: str, of_day: date | None = None) -> Release:
+    made, version, document = releases.computed(found.database, 1, service, "", day=of_day)
+    entry = Release(1, service, "", made, version, state, document, "ada", "checked")
+    return releases.add_by_hand(found.database, entry)
+
+
+def current(found: World, service: str) -> Release:
+    return releases.in_force(found.database, 1, service)[0]
+
+
+def test_keep_all_stays_in_shadow_until_enough_days_were_replayed(world: Make) -> None:
+    found = world()
+    for n in range(3):
+        written(found.store, n, "calm", reading=1500)
+    found.run(1, day(0), day(2))
+    assert found.ledger() == [("calm", day(0), SHADOW, "keep-all")]
+    rows = read(found.database, "backtests", [TeamDay(1, day(n)) for n in range(3)])
+    assert rows["learning"].all()
+    assert rows["days"].tolist() == [0, 1, 2]
+    assert str(day(0)) in rows["why"].iloc[2]
+    written(found.store, 3, "calm", reading=1500)
+    found.run(1, day(3))
+    assert found.ledger()[1:] == [("calm", day(3), SHADOW, "rules")]
+
+
+def test_a_service_that_fails_stays_as_it_was_and_says_why_while_the_others_move(world: Make) -> None:
+    found = world(backtest_min_days=1)
+    days_of_two_services(found, days=3)
+    found.run(1, day(0), day(1))
+    assert current(found, "calm").day == day(1)
+    assert current(found, "wild").document["generated_by"] == "keep-all"
+    by_hand(found, "calm", LIVE)
+    live = by_hand(found, "wild", LIVE, day(0))
+    run_id = found.run(1, day(2))
+    moved = current(found, "calm")
+    assert (moved.day, moved.state, moved.actor) == (day(2), LIVE, "policy_releases")
+    assert current(found, "wild") == live
+    rows = read(found.database, "backtests", [TeamDay(1, day(2))]).set_index("service")
+    assert rows["passed"].to_dict() == {"calm": True, "wild": False}
+    assert "budget in force" in rows.loc["wild", "why"]
+    assert found.graph.failed_checks(run_id) == []  # it warns and blocks nothing
+    check = found.instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey("backtests"), "passes_the_gate"), limit=1
+    )[0]
+    assert check.event is not None
+    evaluation = check.event.asset_check_evaluation
+    assert evaluation is not None
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "wild" in str(evaluation.metadata["failed"])
+
+
+def test_a_rollback_pins_until_it_is_unpinned_and_an_old_day_moves_nothing(world: Make) -> None:
+    found = world(backtest_min_days=1)
+    for n in range(5):
+        written(found.store, n, "calm", reading=1500, rest=300 + 10 * n)
+    found.run(1, day(0), day(1))
+    by_hand(found, "calm", LIVE)
+    found.run(1, day(2))
+    assert current(found, "calm").day == day(2)
+    back = releases.roll_back(found.database, 1, "calm", "", actor="ada", reason="too little left")
+    assert (back.day, back.state, back.actor) == (day(1), PINNED, "ada")
+    found.run(1, day(3))
+    assert current(found, "calm") == back
+    releases.unpin(found.database, 1, "calm", "", actor="ada", reason="it was the disk")
+    ledger = found.ledger()
+    for n in (2, 1):
+        found.run(1, day(n))
+    assert found.ledger() == ledger
+    assert current(found, "calm").state == LIVE
+    found.run(1, day(4))
+    assert (current(found, "calm").day, current(found, "calm").state) == (day(4), LIVE)
+
+
+def test_days_in_any_order_give_the_same_backtests(world: Make, another_database: Database) -> None:
+    one, other = world(backtest_min_days=1), world(on=another_database, backtest_min_days=1)
+    days_of_two_services(one, days=3)
+    one.run(1, day(0), day(2))
+    for n in (2, 0, 1, 2):
+        other.run(1, day(n))
+    assert one.tables() == other.tables()
+
+
+def test_live_savings_are_measured_by_weights_and_agree_with_what_was_expected(world: Make) -> None:
+    found = world()
+    written(found.store, 0, "calm", reading=4000)
+    found.run(1, day(0))
+    live = by_hand(found, "calm", LIVE)
+    with found.database.engine.begin() as connection:
+        connection.execute(sa.update(stored.releases).values(released_at=at(-1, day(1))))
+    (entry,) = live.document["pattern_rates"]
+    rate = entry["rate"]
+    assert rate <= 0.5
+    records = [
+        log(
+            f"reading number {i} served in {i % 7} ms",
+            timestamp=at(24 * i / 4000, day(1)),
+            service=b"calm",
+            attributes={"lipservice.sample_rate": str(rate)},
+        )
+        for i in range(4000)
+        if keeps(rate, str(i).encode())
+    ]
+    store(found.store, {1: records})
+    found.run(1, day(1))
+    (row,) = read(found.database, "savings", [TeamDay(1, day(1))]).to_dict("records")
+    assert (row["live_hours"], row["version"], row["kept_logs"]) == (24, live.version, len(records))
+    error = (4000 * (1 - rate) / rate) ** 0.5
+    assert row["logs"] == pytest.approx(4000, abs=3 * error)
+    assert row["expected_logs"] == pytest.approx(len(records), rel=0.01)
+    assert read(found.database, "savings", [TeamDay(1, day(0))]).empty
+    lost = dropped(found.database, 1, day(1), "calm", "")
+    assert lost["hour"].tolist() == list(range(24))
+    assert lost["kept"].sum() == pytest.approx(len(records))
+    assert lost["seen"].sum() == pytest.approx(row["logs"])
+    assert lost["rate"].tolist() == pytest.approx([rate] * 24)
+    assert dropped(found.database, 1, day(0))["rate"].tolist() == [1.0] * 24
+
+
+def test_a_release_in_the_middle_of_a_day_counts_from_its_hour(world: Make) -> None:
+    found = world()
+    written(found.store, 0, "calm", reading=2000)
+    found.run(1, day(0))
+    live = by_hand(found, "calm", LIVE)
+    with found.database.engine.begin() as connection:
+        connection.execute(sa.update(stored.releases).values(released_at=at(-1, day(1))))
+    releases.add_by_hand(found.database, live)
+    with found.database.engine.begin() as connection:
+        newest = stored.releases.c.id == sa.select(sa.func.max(stored.releases.c.id)).scalar_subquery()
+        connection.execute(sa.update(stored.releases).where(newest).values(released_at=at(8.5, day(1)), state=SHADOW))
+    written(found.store, 1, "calm", start=10, reading=2000)
+    found.run(1, day(1))
+    (row,) = read(found.database, "savings", [TeamDay(1, day(1))]).to_dict("records")
+    assert (row["live_hours"], row["expected_logs"]) == (8, 2000)
+
+
+def test_demo_anomalies_are_replayed_and_raise_boosts_apart_from_the_base(world: Make) -> None:
+    found = world()
+    last = date(2026, 9, 10)
+    with LogWriter(found.store) as writer:
+        for back in range(6):
+            logs = generate(1, last - timedelta(days=back), until=last, days=6, logs_per_day=3000)
+            writer.add(1, logs)
+    found.run(1, last - timedelta(days=5), last)
+    anomalies = read(found.database, "anomalies", [TeamDay(1, last)])
+    replayed = read(found.database, "replays", [TeamDay(1, last)])
+    assert replayed["anomalies"].sum() == len(anomalies) > 0
+    assert (replayed["anomalies_found"] <= replayed["anomalies"]).all()
+    with found.database.engine.connect() as connection:
+        raised = pd.read_sql(sa.select(stored.boosts), connection)
+    assert len(raised) > 0
+    first = raised.iloc[0]
+    now = boosts.in_force(found.database, 1, first["starts_at"].to_pydatetime(), first["service"])
+    assert first["signature"] in {b.signature for b in now}
+    assert all(b.factor == 10 for b in now)
+    found.run(1, last)
+    with found.database.engine.connect() as connection:
+        assert len(pd.read_sql(sa.select(stored.boosts), connection)) == len(raised)

@@ -1,0 +1,88 @@
+"""The ledgers: what people do is never undone by the graph, and what expires is out of force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from lipservice_dagster.core.boosts import Boost
+from lipservice_dagster.storage import boosts, releases
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.releases import LIVE, PINNED, SHADOW, NotPinnedError, Release, UnknownPolicyError
+
+DAY = date(2026, 9, 10)
+NOON = datetime(2026, 9, 10, 12, tzinfo=UTC)
+
+
+def entry(days: int = 0, state: str = SHADOW, **more: str) -> Release:
+    values = {"service": "shop", "actor": "graph", "reason": "passed", "version": f"v{days}"} | more
+    return Release(
+        7, values["service"], "", DAY + timedelta(days=days), values["version"], state, {"version": values["version"]},
+        values["actor"], values["reason"],
+    )  # fmt: skip
+
+
+def test_the_graph_adds_only_over_what_it_has_seen(database: Database) -> None:
+    first = releases.add_from_graph(database, entry(), over=None)
+    assert first is not None
+    assert releases.add_from_graph(database, entry(1), over=None) is None
+    pinned = releases.add_by_hand(database, replace(first, state=PINNED, actor="ada"))
+    assert releases.add_from_graph(database, entry(1), over=first.id) is None
+    assert releases.in_force(database, 7) == [pinned]
+
+
+def test_the_graph_adds_a_day_once_and_no_earlier_one(database: Database) -> None:
+    first = releases.add_from_graph(database, entry(1), over=None)
+    assert first is not None
+    for days in (0, 1):
+        assert releases.add_from_graph(database, entry(days, version="other"), over=first.id) is None
+    assert releases.add_from_graph(database, entry(2), over=first.id) is not None
+
+
+def test_a_rollback_takes_the_last_that_dropped_by_another_version_or_the_one_named(database: Database) -> None:
+    for days, state in enumerate((SHADOW, LIVE, LIVE, LIVE)):
+        releases.add_by_hand(database, entry(days, state, version=f"v{min(days, 2)}"))
+    back = releases.roll_back(database, 7, "shop", "", actor="ada", reason="no")
+    assert (back.version, back.state, back.day) == ("v1", PINNED, DAY + timedelta(days=1))
+    named = releases.roll_back(database, 7, "shop", "", version="v0", actor="ada", reason="no")
+    assert (named.version, named.state) == ("v0", PINNED)
+    with pytest.raises(UnknownPolicyError, match="v2 of 2026-09-13 \\(live\\)"):
+        releases.roll_back(database, 7, "shop", "", version="v9", actor="ada", reason="no")
+
+
+def test_without_an_earlier_release_that_dropped_there_is_nothing_to_roll_back_to(database: Database) -> None:
+    releases.add_by_hand(database, entry())
+    releases.add_by_hand(database, entry(1, LIVE))
+    with pytest.raises(UnknownPolicyError, match="policy shadow"):
+        releases.roll_back(database, 7, "shop", "", actor="ada", reason="no")
+
+
+def test_only_what_is_pinned_is_unpinned(database: Database) -> None:
+    with pytest.raises(NotPinnedError, match="has no release"):
+        releases.unpin(database, 7, "shop", "", actor="ada", reason="fine")
+    releases.add_by_hand(database, entry(0, LIVE))
+    with pytest.raises(NotPinnedError, match="is live"):
+        releases.unpin(database, 7, "shop", "", actor="ada", reason="fine")
+
+
+def boost(hour: int, hours: int, factor: float = 10.0, signature: str = "") -> Boost:
+    start = datetime(2026, 9, 10, hour, tzinfo=UTC)
+    return Boost(7, "shop", "", signature, start, start + timedelta(hours=hours), factor, "", "a spike")
+
+
+def test_boosts_are_added_once_and_expire(database: Database) -> None:
+    assert boosts.add(database, [boost(10, 4), boost(10, 4, signature="s1")]) == 2
+    assert boosts.add(database, [boost(10, 4), boost(10, 6)]) == 1
+    assert boosts.add(database, []) == 0
+    assert [b.signature for b in boosts.in_force(database, 7, NOON)] == ["", "s1"]
+    assert [b.ends_at.hour for b in boosts.in_force(database, 7, NOON + timedelta(hours=2))] == [16]
+    for away in (NOON - timedelta(hours=3), NOON + timedelta(hours=4)):
+        assert boosts.in_force(database, 7, away) == []
+    assert boosts.in_force(database, 7, NOON, "other") == []
+
+
+def test_of_boosts_that_overlap_the_greatest_is_in_force(database: Database) -> None:
+    boosts.add(database, [boost(10, 4, 2.0), boost(11, 2, 20.0)])
+    assert [b.factor for b in boosts.in_force(database, 7, NOON)] == [20.0]
