@@ -18,7 +18,7 @@ from lipservice_sampler.text import repair, signature
 if TYPE_CHECKING:
     import numpy as np
 
-TEMPLATES_VERSION = 2
+TEMPLATES_VERSION = 3
 """Raised whenever the same masked messages can give other templates; part of the assets' code version."""
 
 

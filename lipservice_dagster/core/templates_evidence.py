@@ -27,6 +27,9 @@ EVIDENCE_KEYED = 3
 EVIDENCE_RECORD = 2
 """The same for the value of a key in a record, that is, in a message with at least `RECORD` keys."""
 
+EVIDENCE_TOLD = 32
+"""The same for the value, one word, of a key whose value says what happened: a service knows many events."""
+
 EVIDENCE_SHORT = 1
 """Added for each constant word that a message has fewer than three of."""
 
@@ -35,14 +38,14 @@ EVIDENCE_FREE = 16
 
 RECORD = 3
 
-TELLING = frozenset(
-    [
-        *("action", "cause", "cmd", "command", "err", "error", "event", "eventname", "eventtype", "exception", "kind"),
-        *("level", "log", "lvl", "message", "msg", "op", "operation", "outcome", "reason", "result", "severity"),
-        *("state", "status", "type"),
-    ]
-)
-"""Keys (lower case, letters only) whose value says what happened: they are judged like plain words."""
+DETAILS = frozenset({"cause", "err", "error", "exception", "reason"})
+"""Keys (lower case, letters only) whose value says why; what happened stands elsewhere, so it can be free text."""
+
+TELLING = DETAILS | {
+    *("action", "cmd", "command", "event", "eventname", "eventtype", "kind", "level", "log", "lvl", "message", "msg"),
+    *("op", "operation", "outcome", "result", "severity", "state", "status", "type"),
+}
+"""Keys whose value says what happened or why; but for the details it is judged like a message of its own."""
 
 NAMED = frozenset({"user", "username", "host", "hostname"})
 """Words that a name follows, in any log."""
@@ -51,6 +54,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _STATE = re.compile(r"[A-Z][A-Z_]+\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)\Z")
 _KEYED = re.compile(r"=\s*[\"'(\[{<]?\Z|\"\s*:\s*[\"\[]?\Z")
+_PACKAGE = re.compile(r"\w(?:\.[^\W\d]\w*){3}")
 _DOTTED = re.compile(r"\w\.[^\W\d]")
 _OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
 _OTHER = re.compile(r"[^a-z]+")
@@ -73,9 +77,13 @@ def states(words: Sequence[str]) -> bool:
     )
 
 
+def _name(key: str) -> str:
+    return _OTHER.sub("", key.lower())
+
+
 def telling(key: str) -> bool:
     """Whether the value of the key says what happened."""
-    return _OTHER.sub("", key.lower()) in TELLING
+    return _name(key) in TELLING
 
 
 def _answers(words: Sequence[str]) -> bool:
@@ -154,33 +162,64 @@ def _columns(varying: Sequence[int], fixed_texts: Sequence[str]) -> int:
     return sum(1 for i, j in enumerate(varying) if i == 0 or varying[i - 1] != j - 1 or "," not in fixed_texts[j - 1])
 
 
-def _need(key: str, keys: int) -> int:
+def _need(key: str, keys: int, values: Iterable[str]) -> int:
     if telling(key):
-        return EVIDENCE
+        if all(map(_PACKAGE.search, values)):
+            return EVIDENCE
+        return EVIDENCE_FREE if _name(key) in DETAILS else EVIDENCE_TOLD
     return EVIDENCE_RECORD if keys >= RECORD else EVIDENCE_KEYED
+
+
+def _quoted(valued: set[int], seps: Sequence[str]) -> dict[int, range]:
+    """For each word of a key's value in double quotes the words of that value, where they are several."""
+    found = {}
+    for start in sorted(valued):
+        if seps[start - 1].endswith('"'):
+            end = next((j + 1 for j in range(start, len(seps)) if '"' in seps[j]), len(seps) + 1)
+            if end - start > 1:
+                found.update(dict.fromkeys(range(start, end), range(start, end)))
+    return found
+
+
+def _tells(keys: set[str]) -> bool:
+    """Whether a column is a key whose value is a message of its own."""
+    return all(telling(key) and _name(key) not in DETAILS for key in keys) and len(keys) == 1
 
 
 def word_judge(seps: Sequence[str], names: set[str]) -> Judge:
     """The judge of a table of words with these separators; `names` are words that a value follows."""
     valued = {j for j in range(len(seps) + 1) if keyed(j, seps)}
+    quoted = _quoted(valued, seps)
 
     def judge(j: int, columns: list[set[str]], constant: int) -> bool:
         values = columns[j]
         if "" in values:
             return False
         plain = [v for v in values if not _valueish(v)]
-        # The first word: in letters, with none in letters before it, at most after one value (a time, an address).
-        ahead = [column for column in columns[:j] if column != {""}]
-        first = len(ahead) <= 1 and not any(_LETTER.search(w) for column in ahead for w in column)
+        before = min(columns[j - 1]) if j and len(columns[j - 1]) == 1 else ""
+        place = quoted.get(j)
+        told = place is not None and _tells(columns[place[0] - 1])
+        if place is not None and told:
+            # A message within the message: its own words give the evidence, not the keys around it.
+            first = j == place[0]
+            varying = [i for i in place if len(columns[i]) > 1]
+            constant = sum(1 for i in place if len(columns[i]) == 1 and _LETTER.search(min(columns[i])) is not None)
+            if plain and constant < _columns(varying, seps):
+                return False
+        else:
+            # The first word: in letters, with none in letters before it, at most after one value (a time, an address).
+            ahead = [column for column in columns[:j] if column != {""}]
+            first = len(ahead) <= 1 and not any(_LETTER.search(w) for column in ahead for w in column)
         if any(VARIABLE in v for v in values):
+            if j in valued and not told and telling(before):
+                return not plain or len(plain) >= _need(before, len(valued), plain)
             return not first or not plain or len(plain) >= EVIDENCE
         if len(plain) < len(values):
             return len(values) >= (EVIDENCE if first else EVIDENCE_KEYED)
         if all(map(_TYPE.match, plain)):
             return False
-        before = min(columns[j - 1]) if j and len(columns[j - 1]) == 1 else ""
-        if j in valued:
-            need = _need(before, len(valued))
+        if j in valued and not told:
+            need = _need(before, len(valued), plain)
             if need < EVIDENCE:
                 return len(plain) >= need
         elif first:
@@ -204,16 +243,18 @@ def field_judge(fixed: Sequence[str]) -> Judge:
 
     def judge(j: int, columns: list[set[str]], constant: int) -> bool:
         inner = {bare(v)[1] for v in columns[j]}
+        key = re.split(r"[^\w.-]+", fixed[j].rstrip("=\"': [{("))[-1] if _KEYED.search(fixed[j]) else ""
+        if telling(key):
+            said = {v for v in inner if _LETTER.search(v)}
+            # However many messages there are within messages: it is the words inside that decide.
+            inside = _name(key) not in DETAILS and any(" " in v for v in said)
+            decided = inside or all(map(_TYPE.match, said))
+            return not said or (not decided and len(said) >= _need(key, keys, said))
         if "" in inner or VARIABLE in inner:
             return True
-        need = EVIDENCE
-        # States stand where a key tells what happened, and in front of the message ([ERROR]).
-        telltale = not "".join(fixed[: j + 1])
-        if _KEYED.search(fixed[j]):
-            key = re.split(r"[^\w.-]+", fixed[j].rstrip("=\"': [{("))[-1]
-            need = _need(key, keys)
-            telltale = telling(key)
-        if telltale and all(map(str.isalpha, inner)) and states(list(inner)):
+        need = _need(key, keys, inner) if key else EVIDENCE
+        # States stand in front of the message ([ERROR]).
+        if not "".join(fixed[: j + 1]) and all(map(str.isalpha, inner)) and states(list(inner)):
             need = EVIDENCE_STATES
         return len(inner) >= need
 

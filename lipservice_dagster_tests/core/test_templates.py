@@ -130,6 +130,47 @@ def test_json_keys_are_constant_and_values_vary() -> None:
     }
 
 
+EVENTS = (
+    *("cache miss", "payment accepted", "payment declined", "order shipped", "retrying request", "disk almost full"),
+    *("connection reset by peer", "socket opened again", "nothing to compact", "leader elected", "lease renewed"),
+    *("queue drained", "snapshot written", "index rebuilt", "shard moved away", "token refreshed", "volume mounted"),
+)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        'time=2024-01-01T10:00:00Z level={} msg="{}" user={} n={}',
+        '{{"level":"{}","msg":"{}","user":"{}","n":{}}}',
+        '{{"level": "{}", "message": "{}", "user": "{}", "n": {}}}',
+    ],
+)
+def test_levels_and_messages_within_records_stay_apart(form: str) -> None:
+    raw = [form.format(lv, e, n, i) for lv in ("info", "warn", "error", "debug") for e in EVENTS for i, n in pairs()]
+    assert len(set(mined(raw).values())) == 4 * len(EVENTS)
+
+
+def pairs() -> list[tuple[int, str]]:
+    return list(enumerate(NAMES[:5]))
+
+
+def test_events_of_one_word_within_records_stay_apart() -> None:
+    verbs = ("login", "logout", "purchase", "refund", "signup", "deletion", *NAMES)
+    for form in ('{{"event":"{}","user":"{}","n":{}}}', "action={} user={} n={}"):
+        raw = [form.format(v, n, i) for v in verbs for i, n in pairs()]
+        assert len(set(mined(raw).values())) == len(verbs)
+
+
+def test_a_message_within_a_record_varies_inside_as_plain_text_does() -> None:
+    raw = [f'level=info msg="user {n} logged {way}" n=1' for n in [*NAMES, *FULL_NAMES] for way in ("in", "back in")]
+    assert set(mined(raw).values()) == {f'level=info msg="user <*> logged {way}" n=<*>' for way in ("in", "back in")}
+
+
+def test_why_something_failed_may_be_free_text_beside_what_failed() -> None:
+    raw = [f'level=error msg="cannot connect" err="{n}" n={i}' for i, n in enumerate(FULL_NAMES)]
+    assert set(mined(raw).values()) == {'level=error msg="cannot connect" err="<*>" n=<*>'}
+
+
 def test_key_value_bodies_with_values_of_several_forms_are_one_template() -> None:
     raw = [
         f'acquire lock={i}, tag="{t}", name={n}, ws={w}, uid={i}'
