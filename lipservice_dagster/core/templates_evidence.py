@@ -50,6 +50,28 @@ TELLING = DETAILS | {
 NAMED = frozenset({"user", "username", "host", "hostname"})
 """Words that a name follows, in any log."""
 
+_PAIRS = tuple(
+    (a, b)
+    for first, second in (
+        *(("up", "down"), ("on", "off"), ("in", "out"), ("online", "offline"), ("won", "lost")),
+        *(("open opened", "close closed shut"), ("opening", "closing"), ("start started", "stop stopped end ended")),
+        *(("starting", "stopping"), ("begin", "end"), ("start", "finish"), ("pause", "resume"), ("login", "logout")),
+        *(("allow accept permit grant approve", "deny reject refuse drop block"), ("grant", "revoke")),
+        *(("allowed accepted granted approved", "denied rejected refused dropped blocked"), ("lock", "unlock")),
+        *(("success succeed succeeded", "failure fail failed error"), ("pass passed", "fail failed")),
+        *(("ok", "fail failed failure error bad ko nok"), ("good", "bad"), ("hit", "miss"), ("add", "remove delete")),
+        *(("create", "delete destroy"), ("insert", "delete"), ("join", "leave"), ("enter", "exit leave")),
+        *(("acquire", "release"), ("attach", "detach"), ("mount", "umount"), ("push", "pull pop"), ("get", "set put")),
+        *(("enable", "disable"), ("alive", "dead"), ("valid", "expired"), ("idle", "busy"), ("full", "empty")),
+        *(("read", "write"), ("send", "receive recv"), ("sent", "received"), ("upload", "download")),
+        *(("high", "low"), ("increase", "decrease"), ("increment", "decrement"), ("commit", "rollback abort")),
+        *(("primary master leader", "secondary replica slave follower standby"), ("connect", "disconnect")),
+    )
+    for a in first.split()
+    for b in second.split()
+)
+"""Opposite states, general English."""
+
 _LETTER = re.compile(r"[^\W\d_]")
 _STATE = re.compile(r"[A-Z][A-Z_]+\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)\Z")
@@ -67,14 +89,19 @@ def _valueish(word: str) -> bool:
     return VARIABLE in word or "0" in word
 
 
-def states(words: Sequence[str]) -> bool:
-    """Whether the words look like states: all in capitals, mostly participles, or one says the opposite of another."""
+def conditions(words: Iterable[str]) -> bool:
+    """Whether the words are mostly participles, or two are opposites: by a prefix (un-, dis-) or in `_PAIRS`."""
     lower = {w.lower() for w in words}
     return (
-        all(map(_STATE.match, words))
-        or sum(w.endswith(("ed", "ing")) for w in lower) * 2 > len(lower)
+        sum(w.endswith(("ed", "ing")) for w in lower) * 2 > len(lower)
         or any(_OPPOSITE.sub("", w) in lower for w in lower if _OPPOSITE.search(w))
+        or any(a in lower and b in lower for a, b in _PAIRS)
     )
+
+
+def states(words: Sequence[str]) -> bool:
+    """Whether the words look like states: all in capitals, or conditions."""
+    return all(map(_STATE.match, words)) or conditions(words)
 
 
 def _name(key: str) -> str:
@@ -220,7 +247,7 @@ def word_judge(seps: Sequence[str], names: set[str]) -> Judge:
             return False
         if j in valued and not told:
             need = _need(before, len(valued), plain)
-            if need < EVIDENCE:
+            if need < EVIDENCE and not conditions(plain):
                 return len(plain) >= need
         elif first:
             need = EVIDENCE if all(map(_DOTTED.search, plain)) else EVIDENCE_FIRST
@@ -253,9 +280,10 @@ def field_judge(fixed: Sequence[str]) -> Judge:
         if "" in inner or VARIABLE in inner:
             return True
         need = _need(key, keys, inner) if key else EVIDENCE
-        # States stand in front of the message ([ERROR]).
-        if not "".join(fixed[: j + 1]) and all(map(str.isalpha, inner)) and states(list(inner)):
-            need = EVIDENCE_STATES
+        # States in capitals stand in front of the message ([ERROR]); after a key they can be codes of anything.
+        ahead = not "".join(fixed[: j + 1]) and all(map(str.isalpha, inner)) and states(list(inner))
+        if ahead or conditions(inner):
+            need = max(need, EVIDENCE_STATES)
         return len(inner) >= need
 
     return judge

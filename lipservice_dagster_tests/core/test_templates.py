@@ -161,6 +161,31 @@ def test_events_of_one_word_within_records_stay_apart() -> None:
         assert len(set(mined(raw).values())) == len(verbs)
 
 
+@pytest.mark.parametrize(
+    "states",
+    [
+        ("up", "down", "slow", "offline", "draining"),
+        ("success", "failure", "timeout", "partial"),
+        ("start", "stop", "pause", "resume", "reload"),
+        ("allow", "deny", "drop", "reject"),
+    ],
+)
+def test_words_of_which_two_are_opposites_are_states_and_stay_apart(states: tuple[str, ...]) -> None:
+    raw = [f"the manager of rack {i} has recorded a {s} here" for i in range(9) for s in states]
+    assert len(set(mined(raw).values())) == len(states)
+
+
+@pytest.mark.parametrize(
+    "states", [("up", "down"), ("passed", "failed"), ("ok", "fail"), ("open", "closed"), ("on", "off")]
+)
+def test_opposites_in_records_stay_apart_whatever_their_key(states: tuple[str, str]) -> None:
+    for form in ("if=eth0 link={} speed={}", '{{"job":"nightly","verdict":"{}","n":{}}}', 'check="{}" by=root n={}'):
+        raw = [form.format(s, i) for i in range(9) for s in states]
+        assert len(set(mined(raw).values())) == 2
+        other = [form.format(s, i) for i in range(9) for s in ("alder", "birch")]
+        assert len(set(mined(other).values())) == 1
+
+
 def test_a_message_within_a_record_varies_inside_as_plain_text_does() -> None:
     raw = [f'level=info msg="user {n} logged {way}" n=1' for n in [*NAMES, *FULL_NAMES] for way in ("in", "back in")]
     assert set(mined(raw).values()) == {f'level=info msg="user <*> logged {way}" n=<*>' for way in ("in", "back in")}
