@@ -186,6 +186,8 @@ def test_a_templates_pattern_works_in_re2(engine: Any) -> None:
         "open(/a b/c.txt) failed: [Errno 2] 'x' via ssh2 {a|b} $5 ^ ok? 50%",
         '{"level":"info","msg":"a.b*c","n":17}',
         "Request 7 failed\njava.io.IOException: no\n\tat a.b(C.java:1)\nCaused by: x.Y: z\n\t... 3 more",
+        "panic: no [7]\n\ngoroutine 1 [running]:\nmain.f(0x1)\n\t/x/main.go:7 +0x1d\nexit status 2",
+        "\x1b[32mINFO\x1b[0m up after \x1b[1m17\x1b[0m ms",
     ]
     for raw in raws:
         literals = string_literal(raw), string_literal(template_regex(mask(raw)))

@@ -106,6 +106,23 @@ def test_a_pattern_passes_over_the_frames_of_a_stack_trace() -> None:
     assert re.search(template_regex(mask(raw)), raw)
 
 
+def test_a_pattern_passes_over_frames_with_text_after_them() -> None:
+    raw = "panic: index out of range [7]\n\ngoroutine 1 [running]:\nmain.f(0x1)\n\t/x/main.go:7 +0x1d\nexit status 2"
+    assert re.search(template_regex(mask(raw)), raw)
+    assert re.search(template_regex(mask(raw)), raw.removesuffix("\nexit status 2")) is None
+    raw = (
+        'Traceback (most recent call last):\n  File "/a.py", line 3, in f\n    g()\nKeyError: 7\n\nWhile handling:\n\n'
+    )
+    raw += 'Traceback (most recent call last):\n  File "/b.py", line 4, in h\n    k()\nValueError: 7'
+    assert re.search(template_regex(mask(raw)), raw)
+
+
+def test_a_pattern_passes_over_colours() -> None:
+    raw = '\x1b[32mINFO\x1b[0m [\x1b[1;36mweb\x1b[0m]\x1b[0m: took \x1b[1m17\x1b[0m ms, x="\x1b[31mbad\x1b[0m" \x1b[0m'
+    assert re.search(template_regex(mask(raw)), raw)
+    assert re.search(template_regex(mask(raw)), re.sub("\x1b[^m]*m", "", raw))
+
+
 def test_many_templates_cost_little_more_than_few() -> None:
     def seconds(count: int) -> float:
         matcher = Matcher(f"event a{i:x}z of <*> in b{i:x}z".replace("0", "o") for i in range(count))

@@ -39,8 +39,14 @@ _FIELDS = re.compile(
 _LIST = re.compile(r"(?<=: )[\w.-]+(?:, ?[\w.-]+)+(?=\s|$)")
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _PIECES = re.compile(r"(<\*>(?:[ ,;|]*<\*>)*|0+| )")
-_SPACE = "[ \\t\\n\\r\\f\\v]"
+_TOKENS = re.compile(r"\w+|\W")
+_SPACE = "[ \\t-\\r]"
 _ANY = "[\\s\\S]*?"
+_ESCAPE = "\\x1b\\[[0-9;?]*[A-Za-z]"
+# What the masks drop: how the frames of a stack trace begin, lines of Python's code, and a Go frame.
+_FRAME = "(?:at |File |from |#[0-9]|\\.\\.\\. )"
+_CODE = "(?:    [^\\n]*\\n)*"
+_GO_FRAME = "[^ \\t-\\r\\x1b][^\\n]*\\n\\t[^ \\n]*:[0-9]"
 
 
 LONGEST_SPAN = 6
@@ -259,22 +265,23 @@ class Matcher:
 def template_regex(template: str) -> str:
     """An anchored regular expression, in the subset of RE2, Rust and Python, that matches repaired raw messages.
 
-    A variable matches any text, a ``0`` any digits, a space any white space; the frames of a stack trace may stand
-    where stack traces have them. The pattern says nothing about what the masks hold for a value, so it can match a
-    message of another template too. Written for engines that do not backtrack (RE2, Rust): in Python use `Matcher`.
+    A variable matches any text, a ``0`` any digits, a space any white space; colours (terminal escapes) may stand
+    around words and numbers, the frames of a stack trace where there is white space and at the end. The pattern says
+    nothing about what the masks hold for a value, so it can match a message of another template too. Written for
+    engines that do not backtrack (RE2, Rust): in Python use `Matcher`.
     """
-    out = []
-    pieces = _PIECES.split(template)
-    for i, piece in enumerate(pieces):
+    frames = f"{_FRAME}[^\\n]*\\n" + (_CODE if "Traceback" in template else "")
+    if "goroutine" in template:
+        frames += f"|{_GO_FRAME}[^\\n]*\\n"
+    out = [f"{_SPACE}*"]
+    for i, piece in enumerate(_PIECES.split(template)):
         if i % 2 == 0:
-            out.append(_SPECIAL.sub(r"\\\g<0>", piece))
+            out += [_SPECIAL.sub(r"\\\g<0>", token) for token in _TOKENS.findall(piece)]
         elif piece[0] == "<":
             out.append(_ANY)
         elif piece[0] == "0":
             out.append("[0-9]+")
-        elif pieces[i - 1].endswith("last):") or pieces[i + 1] == "Caused":
-            out.append(f"{_SPACE}{_ANY}")
         else:
-            out.append(f"{_SPACE}+")
-    frames = f"{_SPACE}*\\n{_SPACE}*(?:at |File |#[0-9]|from |\\.\\.\\. ){_ANY}"
-    return f"^{_SPACE}*{''.join(out)}(?:{frames})?{_SPACE}*$"
+            out.append(f"{_SPACE}(?:{_SPACE}|{_ESCAPE}|{frames})*")
+    text = f"(?:{_ESCAPE})*".join([*out, ""])
+    return f"^{text}(?:{_SPACE}*\\n{_SPACE}*(?:{_FRAME}|{_GO_FRAME}){_ANY})?(?:{_SPACE}|{_ESCAPE})*$"
