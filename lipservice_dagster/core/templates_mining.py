@@ -229,4 +229,7 @@ def mine_texts(messages: Sequence[str]) -> list[str]:
             if matchers[joint].match(message) is not None:
                 final[message] = joint
                 break
-    return [final[m] for m in messages]
+    # Where several templates fit a message, it carries the one that matching gives; most templates stay as they are.
+    matcher = Matcher(final.values())
+    found = {m: matcher.match(m) or text for m, text in final.items()}
+    return [found[m] for m in messages]
