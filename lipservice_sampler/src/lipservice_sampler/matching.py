@@ -11,6 +11,7 @@ runs of values count as one. Two messages of one template agree in what stands b
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
 
@@ -113,34 +114,74 @@ def runs(masked: str) -> Parts:
     return tuple(masked[a:b] for a, b in spans), tuple(masked[a:b] for a, b in zip(ends, starts, strict=True))
 
 
+_Placement = tuple[tuple[int, ...], dict[tuple[str, ...], str]]
+"""Which parts of templates are constant, and by those constants the template."""
+
+
+class _Form:
+    """Templates with the same fixed texts, by which of their parts are constant."""
+
+    FEW = 8
+    """Placements that are tried one after the other."""
+
+    def __init__(self, by_places: dict[tuple[int, ...], dict[tuple[str, ...], str]], parts: int) -> None:
+        # Most constants first, then the leftmost: the form breaks ties, not the order of arrival.
+        self._placements: list[_Placement] = sorted(by_places.items(), key=lambda item: (-len(item[0]), item[0]))
+        self._fits: list[tuple[int, dict[str, int]]] = []
+        """For each part the placements, as bits, that may fit: with any word there, and with one they know."""
+        if len(by_places) > self.FEW:
+            free = [0] * parts
+            known: list[dict[str, int]] = [{} for _ in range(parts)]
+            for bit, (places, by_constants) in enumerate(self._placements):
+                for i in set(range(parts)).difference(places):
+                    free[i] |= 1 << bit
+                for constants in by_constants:
+                    for i, word in zip(places, constants, strict=True):
+                        known[i][word] = known[i].get(word, 0) | 1 << bit
+            self._fits = [(f, {w: bits | f for w, bits in k.items()}) for f, k in zip(free, known, strict=True)]
+
+    def find(self, parts: tuple[str, ...]) -> str | None:
+        for places, by_constants in self._fitting(parts) if self._fits else self._placements:
+            found = by_constants.get(tuple([parts[i] for i in places]))
+            if found is not None:
+                return found
+        return None
+
+    def _fitting(self, parts: tuple[str, ...]) -> Iterable[_Placement]:
+        left = -1
+        for part, (free, known) in zip(parts, self._fits, strict=True):
+            left &= known.get(part, free)
+        while left:
+            lowest = left & -left
+            yield self._placements[lowest.bit_length() - 1]
+            left ^= lowest
+
+
 class _Index:
     """Templates by their fixed texts, then by which of their parts are constant, then by those constants."""
 
     def __init__(self, cut: Callable[[str], Parts]) -> None:
         self._cut = cut
-        self._forms: dict[tuple[str, ...], list[tuple[tuple[int, ...], dict[tuple[str, ...], str]]]] = {}
+        self._forms: dict[tuple[str, ...], _Form] = {}
 
     def fill(self, texts: Iterable[tuple[str, str]]) -> None:
         """Take (text, template) pairs; of two that look the same the first stays."""
         forms: dict[tuple[str, ...], dict[tuple[int, ...], dict[tuple[str, ...], str]]] = {}
+        counts: dict[tuple[str, ...], int] = {}
         for text, template in texts:
             parts, fixed = self._cut(text)
             if not parts:
                 continue
             places = tuple(i for i, part in enumerate(parts) if part != VARIABLE)
             constants = tuple(parts[i] for i in places)
+            counts[fixed] = len(parts)
             forms.setdefault(fixed, {}).setdefault(places, {}).setdefault(constants, template)
-        for fixed, by_places in forms.items():
-            # Most constants first, then the leftmost: the form breaks ties, not the order of arrival.
-            self._forms[fixed] = sorted(by_places.items(), key=lambda item: (-len(item[0]), item[0]))
+        self._forms = {fixed: _Form(by_places, counts[fixed]) for fixed, by_places in forms.items()}
 
     def find(self, masked: str) -> str | None:
         parts, fixed = self._cut(masked)
-        for places, by_constants in self._forms.get(fixed, ()):
-            found = by_constants.get(tuple([parts[i] for i in places]))
-            if found is not None:
-                return found
-        return None
+        form = self._forms.get(fixed)
+        return form.find(parts) if form is not None else None
 
 
 def _loose(masked: str) -> Parts:
@@ -160,31 +201,33 @@ def _loose(masked: str) -> Parts:
 
 
 class _Spans:
-    """Templates whose variables may span several words, by their first or last word."""
+    """Templates whose variables may span several words, by the constant word that the fewest of them have."""
 
     def __init__(self, templates: Iterable[str]) -> None:
-        self._first: dict[str, list[tuple[int, str, list[str]]]] = {}
-        self._last: dict[str, list[tuple[int, str, list[str]]]] = {}
+        entries = []
         for template in templates:
             ws = template.split(" ")
             constants = spannable(ws)
-            if not constants:
-                continue
-            # Few templates share a constant word; where there is none at either end, the masks' own variable helps.
-            if VARIABLE in ws[0] and VARIABLE not in ws[-1]:
-                self._last.setdefault(ws[-1], []).append((-constants, template, ws))
-            else:
-                self._first.setdefault(ws[0], []).append((-constants, template, ws))
-        for index in (self._first, self._last):
-            for entries in index.values():
-                entries.sort()
+            if constants:
+                entries.append((-constants, template, ws))
+        counts = Counter(w for _, _, ws in entries for w in set(ws))
+        self._by_word: dict[str, list[tuple[int, str, list[str]]]] = {}
+        for entry in sorted(entries):
+            rarest = min((w for w in entry[2] if VARIABLE not in w), key=lambda w: (counts[w], w))
+            self._by_word.setdefault(rarest, []).append(entry)
 
     def find(self, masked: str) -> str | None:
         ws = masked.split(" ")
         present = set(ws)
-        entries = merge(self._first.get(ws[0], ()), self._last.get(ws[-1], ()))
+        entries = merge(*(self._by_word[w] for w in present if w in self._by_word))
         for _, template, pattern in entries:
-            if all(VARIABLE in p or p in present for p in pattern) and self._spans(pattern, ws):
+            # One end is the message's own; where neither is constant, the masks' own variable helps.
+            at = -1 if VARIABLE in pattern[0] and VARIABLE not in pattern[-1] else 0
+            if (
+                pattern[at] == ws[at]
+                and all(VARIABLE in p or p in present for p in pattern)
+                and self._spans(pattern, ws)
+            ):
                 return template
         return None
 
@@ -212,8 +255,8 @@ class Matcher:
 
     The strict reading comes first (`words`, where ``<*>`` stands for one word), then `fields`, then both on the message
     with its runs collapsed, then with a list after a colon read as one value, and last with variables of several words.
-    The work for a message grows with the number of ways in which templates of its form place their variables, not with
-    the number of templates; messages seen before cost a look-up.
+    The work for a message hardly grows with the number of templates: those of its form are found by their constants,
+    those with variables of several words by the rarest of these. Messages seen before cost a look-up.
     """
 
     KNOWN = 200_000
