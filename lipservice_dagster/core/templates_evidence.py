@@ -75,7 +75,8 @@ _PAIRS = tuple(
 _LETTER = re.compile(r"[^\W\d_]")
 _STATE = re.compile(r"[A-Z][A-Z_]+\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)\Z")
-_KEYED = re.compile(r"=\s*[\"'(\[{<]?\Z|\"\s*:\s*[\"\[]?\Z")
+_KEYED = re.compile(r"=\s*[\"'(\[{<]?\Z|\"\s*:\s*\\?[\"\[]?\Z")
+_QUOTE = re.compile(r'(?<!\\)"')
 _PACKAGE = re.compile(r"\w(?:\.[^\W\d]\w*){3}")
 _DOTTED = re.compile(r"\w\.[^\W\d]")
 _OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
@@ -202,7 +203,7 @@ def _quoted(valued: set[int], seps: Sequence[str]) -> dict[int, range]:
     found = {}
     for start in sorted(valued):
         if seps[start - 1].endswith('"'):
-            end = next((j + 1 for j in range(start, len(seps)) if '"' in seps[j]), len(seps) + 1)
+            end = next((j + 1 for j in range(start, len(seps)) if _QUOTE.search(seps[j])), len(seps) + 1)
             if end - start > 1:
                 found.update(dict.fromkeys(range(start, end), range(start, end)))
     return found

@@ -196,6 +196,13 @@ def test_why_something_failed_may_be_free_text_beside_what_failed() -> None:
     assert set(mined(raw).values()) == {'level=error msg="cannot connect" err="<*>" n=<*>'}
 
 
+def test_quotes_within_quotes_do_not_end_them() -> None:
+    raw = [f'{{"user":"{n}","msg":"said \\"{n}\\" to all","note":"so \\"{n} {n}\\""}}' for n in NAMES]
+    assert set(mined(raw).values()) == {'{"user":"<*>","msg":"said \\"<*>\\" to all","note":"so \\"<*> <*>\\""}'}
+    raw = [f'{{"note":"\\"{n}\\" it is","user":"{n}","msg":"all \\"done\\" now"}}' for n in [*NAMES, *FULL_NAMES]]
+    assert set(mined(raw).values()) == {'{"note":"<*>","user":"<*>","msg":"all \\"done\\" now"}'}
+
+
 def test_key_value_bodies_with_values_of_several_forms_are_one_template() -> None:
     raw = [
         f'acquire lock={i}, tag="{t}", name={n}, ws={w}, uid={i}'
