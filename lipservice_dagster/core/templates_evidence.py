@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from lipservice_sampler.masks import VARIABLE
-from lipservice_sampler.matching import bare
+from lipservice_sampler.matching import MESSAGES, bare, key_name
 
 EVIDENCE = 4
 """Distinct plain words a column must show before it is a variable: three states are three templates."""
@@ -41,10 +41,7 @@ RECORD = 3
 DETAILS = frozenset({"cause", "err", "error", "exception", "reason"})
 """Keys (lower case, letters only) whose value says why; what happened stands elsewhere, so it can be free text."""
 
-TELLING = DETAILS | {
-    *("action", "cmd", "command", "event", "eventname", "eventtype", "kind", "level", "log", "lvl", "message", "msg"),
-    *("op", "operation", "outcome", "result", "severity", "state", "status", "type"),
-}
+TELLING = DETAILS | MESSAGES
 """Keys whose value says what happened or why; but for the details it is judged like a message of its own."""
 
 NAMED = frozenset({"user", "username", "host", "hostname"})
@@ -80,7 +77,6 @@ _QUOTE = re.compile(r'(?<!\\)"')
 _PACKAGE = re.compile(r"\w(?:\.[^\W\d]\w*){3}")
 _DOTTED = re.compile(r"\w\.[^\W\d]")
 _OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
-_OTHER = re.compile(r"[^a-z]+")
 
 Judge = Callable[[int, list[set[str]], int], bool]
 """Whether a column is a variable: its place, the distinct values of all columns, how many are constant words."""
@@ -105,13 +101,9 @@ def states(words: Sequence[str]) -> bool:
     return all(map(_STATE.match, words)) or conditions(words)
 
 
-def _name(key: str) -> str:
-    return _OTHER.sub("", key.lower())
-
-
 def telling(key: str) -> bool:
     """Whether the value of the key says what happened."""
-    return _name(key) in TELLING
+    return key_name(key) in TELLING
 
 
 def _answers(words: Sequence[str]) -> bool:
@@ -194,7 +186,7 @@ def _need(key: str, keys: int, values: Iterable[str]) -> int:
     if telling(key):
         if all(map(_PACKAGE.search, values)):
             return EVIDENCE
-        return EVIDENCE_FREE if _name(key) in DETAILS else EVIDENCE_TOLD
+        return EVIDENCE_FREE if key_name(key) in DETAILS else EVIDENCE_TOLD
     return EVIDENCE_RECORD if keys >= RECORD else EVIDENCE_KEYED
 
 
@@ -211,7 +203,7 @@ def _quoted(valued: set[int], seps: Sequence[str]) -> dict[int, range]:
 
 def _tells(keys: set[str]) -> bool:
     """Whether a column is a key whose value is a message of its own."""
-    return all(telling(key) and _name(key) not in DETAILS for key in keys) and len(keys) == 1
+    return all(key_name(key) in MESSAGES for key in keys) and len(keys) == 1
 
 
 def word_judge(seps: Sequence[str], names: set[str]) -> Judge:
@@ -275,7 +267,7 @@ def field_judge(fixed: Sequence[str]) -> Judge:
         if telling(key):
             said = {v for v in inner if _LETTER.search(v)}
             # However many messages there are within messages: it is the words inside that decide.
-            inside = _name(key) not in DETAILS and any(" " in v for v in said)
+            inside = key_name(key) in MESSAGES and any(" " in v for v in said)
             decided = inside or all(map(_TYPE.match, said))
             return not said or (not decided and len(said) >= _need(key, keys, said))
         if "" in inner or VARIABLE in inner:

@@ -191,6 +191,20 @@ def test_a_message_within_a_record_varies_inside_as_plain_text_does() -> None:
     assert set(mined(raw).values()) == {f'level=info msg="user <*> logged {way}" n=<*>' for way in ("in", "back in")}
 
 
+def test_a_message_within_a_record_varies_inside_beside_lists_of_any_length() -> None:
+    rng = random.Random(5)
+    raw = [
+        f'{{"msg":"user {n} logged {way}","roles":[{", ".join(f"{r!r}" for r in rng.sample(NAMES, length))}],"n":{i}}}'
+        for i, n in enumerate(NAMES)
+        for way in ("in", "out")
+        for length in (0, 1, 1, 2, 2, 2)
+    ]
+    raw = [r.replace("'", '"') for r in raw]
+    assert set(mined(raw).values()) == {
+        f'{{"msg":"user <*> logged {way}","roles":[<*>],"n":<*>}}' for way in ("in", "out")
+    }
+
+
 def test_why_something_failed_may_be_free_text_beside_what_failed() -> None:
     raw = [f'level=error msg="cannot connect" err="{n}" n={i}' for i, n in enumerate(FULL_NAMES)]
     assert set(mined(raw).values()) == {'level=error msg="cannot connect" err="<*>" n=<*>'}

@@ -43,6 +43,8 @@ _LIST = re.compile(r"(?<=: )[\w.-]+(?:, ?[\w.-]+)+(?=\s|$)")
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _PIECES = re.compile(r"(<\*>(?:[ ,;|]*<\*>)*|0+| )")
 _TOKENS = re.compile(r"\w+|\W")
+_KEY = re.compile(r"([\w.-]+)\"?\s*[=:]\s*\Z")
+_OTHER = re.compile(r"[^a-z]+")
 _SPACE = "[ \\t-\\r]"
 _ANY = "[\\s\\S]*?"
 _ESCAPE = "\\x1b\\[[0-9;?]*[A-Za-z]"
@@ -51,6 +53,14 @@ _FRAME = "(?:at |File |from |#[0-9]|\\.\\.\\. )"
 _CODE = "(?:    [^\\n]*\\n)*"
 _GO_FRAME = "[^ \\t-\\r\\x1b][^\\n]*\\n\\t[^ \\n]*:[0-9]"
 
+
+MESSAGES = frozenset(
+    [
+        *("action", "cmd", "command", "event", "eventname", "eventtype", "kind", "level", "log", "lvl", "message"),
+        *("msg", "op", "operation", "outcome", "result", "severity", "state", "status", "type"),
+    ]
+)
+"""Keys (lower case, letters only) whose value says what happened: it is a message of its own."""
 
 LONGEST_SPAN = 6
 """Words a variable may span."""
@@ -92,6 +102,11 @@ def bare(field: str) -> tuple[str, str, str]:
     if len(field) >= 2 and (field[0] + field[-1]) in ('""', "''", "()", "[]", "{}"):
         return field[0], field[1:-1], field[-1]
     return "", field, ""
+
+
+def key_name(key: str) -> str:
+    """A key in lower case, its letters only."""
+    return _OTHER.sub("", key.lower())
 
 
 def collapse(masked: str) -> str:
@@ -187,7 +202,10 @@ class _Index:
 
 
 def _loose(masked: str) -> Parts:
-    """`words`, with each field as one word without its quotes or brackets; values alone are ``<*>``."""
+    """`words`, with each field as one word without its quotes or brackets; values alone are ``<*>``.
+
+    A message in quotes is read by its own words.
+    """
     values, around = fields(masked)
     parts: list[str] = []
     fixed: list[str] = []
@@ -196,9 +214,13 @@ def _loose(masked: str) -> Parts:
         parts += ws
         fixed += seps
         if i < len(values):
-            inner = bare(values[i])[1]
-            parts.append(VARIABLE if VARIABLE in inner and not inner.strip("<*> ,;|\"'") else inner)
-            fixed += ("field", "field")
+            opening, inner, _ = bare(values[i])
+            if VARIABLE in inner and not inner.strip("<*> ,;|\"'"):
+                inner = VARIABLE
+            key = _KEY.search(text) if opening == '"' else None
+            ws, seps = words(inner) if key is not None and key_name(key[1]) in MESSAGES else ((inner,), ())
+            parts += ws
+            fixed += ("field", *seps, "field")
     return tuple(parts), tuple(fixed)
 
 
