@@ -210,6 +210,12 @@ def test_why_something_failed_may_be_free_text_beside_what_failed() -> None:
     assert set(mined(raw).values()) == {'level=error msg="cannot connect" err="<*>" n=<*>'}
 
 
+def test_punctuation_of_texts_without_spaces_parts_words() -> None:
+    cities = ("北京", "上海", "广州", "深圳", "成都", "杭州", "南京", "武汉")
+    raw = [f"登录成功：用户（{n}），来自「{c}」。" for n in NAMES for c in cities]
+    assert set(mined(raw).values()) == {"登录成功：用户（<*>），来自「<*>」。"}
+
+
 def test_quotes_within_quotes_do_not_end_them() -> None:
     raw = [f'{{"user":"{n}","msg":"said \\"{n}\\" to all","note":"so \\"{n} {n}\\""}}' for n in NAMES]
     assert set(mined(raw).values()) == {'{"user":"<*>","msg":"said \\"<*>\\" to all","note":"so \\"<*> <*>\\""}'}

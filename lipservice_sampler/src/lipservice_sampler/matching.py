@@ -20,7 +20,9 @@ from .masks import VARIABLE
 Parts = tuple[tuple[str, ...], tuple[str, ...]]
 """Parts of a message that may vary, and the fixed texts between them (and, for fields, around them)."""
 
-_SEPARATORS = re.compile(r"((?:\\(?=\")|[\s,;=()\[\]{}\"'|#:]|\.\.+|[.!?](?=\s|$)|<(?!\*>)|(?<!<\*)>)+)")
+_SEPARATORS = re.compile(
+    r"((?:\\(?=\")|[\s,;=()\[\]{}\"'|#:，。：；、！？（）「」『』【】《》]|\.\.+|[.!?](?=\s|$)|<(?!\*>)|(?<!<\*)>)+)"
+)
 _UNIT = (
     r"(?: (?:[munµ]?s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|days?|weeks?|months?|years?"
     r"|bytes?|[KMGTPkmgtp]?i?[Bb]|[KMGTP]bit|[KMG]bps)\b)?"
