@@ -46,6 +46,7 @@ _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _PIECES = re.compile(r"(<\*>(?:[ ,;|]*<\*>)*|0+| )")
 _TOKENS = re.compile(r"\w+|\W")
 _KEY = re.compile(r"([\w.-]+)\"?\s*[=:]\s*\Z")
+_VALUED = re.compile(r"(?:=|\"\s*:)\s*\Z")
 _OTHER = re.compile(r"[^a-z]+")
 _SPACE = "[ \\t-\\r]"
 _ANY = "[\\s\\S]*?"
@@ -222,7 +223,9 @@ def _loose(masked: str) -> Parts:
             key = _KEY.search(text) if opening == '"' else None
             ws, seps = words(inner) if key is not None and key_name(key[1]) in MESSAGES else ((inner,), ())
             parts += ws
-            fixed += ("field", *seps, "field")
+            # A key's value may stand in quotes or not; any other field is known by its quotes or brackets.
+            look = "field" if _VALUED.search(text) else f"{opening}field"
+            fixed += (look, *seps, "field")
     return tuple(parts), tuple(fixed)
 
 
