@@ -334,17 +334,23 @@ class Matcher:
         return found
 
 
+_TRACES = ("Traceback", "goroutine", "Caused by", "Suppressed")
+"""What tells that text follows the frames of a stack trace."""
+
+
 def template_regex(template: str) -> str:
     """An anchored regular expression, in the subset of RE2, Rust and Python, that matches repaired raw messages.
 
     A variable matches any text, a ``0`` any digits, a space any white space; colours (terminal escapes) may stand
-    around words and numbers, the frames of a stack trace where there is white space and at the end. The pattern says
-    nothing about what the masks hold for a value, so it can match a message of another template too. Written for
-    engines that do not backtrack (RE2, Rust): in Python use `Matcher`.
+    around words and numbers, the frames of a stack trace at the end, and where a trace with text after it has white
+    space. The pattern says nothing about what the masks hold for a value, so it can match a message of another template
+    too. Written for engines that do not backtrack (RE2, Rust): in Python use `Matcher`.
     """
-    frames = f"{_FRAME}[^\\n]*\\n" + (_CODE if "Traceback" in template else "")
+    gap = [_SPACE, _ESCAPE]
+    if any(sign in template for sign in _TRACES):
+        gap.append(f"{_FRAME}[^\\n]*\\n" + (_CODE if "Traceback" in template else ""))
     if "goroutine" in template:
-        frames += f"|{_GO_FRAME}[^\\n]*\\n"
+        gap.append(f"{_GO_FRAME}[^\\n]*\\n")
     out = [f"{_SPACE}*"]
     for i, piece in enumerate(_PIECES.split(template)):
         if i % 2 == 0:
@@ -354,6 +360,6 @@ def template_regex(template: str) -> str:
         elif piece[0] == "0":
             out.append("[0-9]+")
         else:
-            out.append(f"{_SPACE}(?:{_SPACE}|{_ESCAPE}|{frames})*")
+            out.append(f"{_SPACE}(?:{'|'.join(gap)})*")
     text = f"(?:{_ESCAPE})*".join([*out, ""])
     return f"^{text}(?:{_SPACE}*\\n{_SPACE}*(?:{_FRAME}|{_GO_FRAME}){_ANY})?(?:{_SPACE}|{_ESCAPE})*$"
