@@ -28,7 +28,7 @@ import numpy as np
 from lipservice_dagster.core import anomalies_statistics as statistics
 from lipservice_dagster.core.anomalies_calibration import Prior, Relapses, block_maxima, tail_of_maxima
 from lipservice_dagster.core.anomalies_expectation import PRIOR_DF, PRIOR_DISPERSION
-from lipservice_dagster.core.anomalies_levels import Runs, levels, ratio, runs, usual_ratio
+from lipservice_dagster.core.anomalies_levels import Runs, levels, ratio, run_sum, runs, usual_ratio
 from lipservice_dagster.core.anomalies_rhythm import predict, schemes
 
 LEAST_POINTS = 14
@@ -44,10 +44,12 @@ _SPREAD_POWER = 0.85
 # Beyond what comes once in twenty days, a series cannot be sure of rates it has seen too few days for: strengths x
 # become those of a tail whose scale was told by so many observations a day (as Student's t of the normal's).
 _SURE, _EVIDENCE = 3.0, 0.4
-# The shorter a burst, the heavier its tail in real series: of runs shorter than an hour a day of history tells this
-# much, times their share of the hour. (On the series of benchmarks/anomalies.py at five minutes, a stated rate of 0.05
-# a day came 0.23 times without it and 0.13 with it, and of events put in ten times as many were found at that rate.)
-_BRIEF_EVIDENCE, _HOURS = 0.8, 24
+# Real series burst for minutes far more often than any model of them says, and an incident lasts longer: strengths of runs
+# shorter than an hour count as if the tail were so many times as wide, and have that share of the false alarms. On the
+# series of benchmarks/anomalies.py at five minutes a tail between twice and three times as wide finds most, both of
+# the labelled windows and of the events put in.
+_HOURS = 24
+_BRIEF_SCALE, _BRIEF_SHARE = 2.5, 0.1
 _LATER_HALF, _LAST_QUARTER, _LAST_POINT = 0.4, 0.25, -1.0
 _RELAPSE_DAYS = 0.5
 _BLOCKS = 4
@@ -163,7 +165,7 @@ class _Today:
     """A day and the window before it as one stretch of T points; the day is the last n of them.
 
     ``counts`` (believable, but for 0 where not known), ``usual`` (what the rhythm says), ``known`` and ``past`` (known
-    and before the day), each (S, T). ``raw`` (S, n): the day's counts as they are. ``weight`` (S,) and ``inflate``
+    and before the day), each (S, T). ``raw`` (S, T): the counts as they are, 0 where not known. ``weight`` (S,) and ``inflate``
     (S,): see `Prediction.weight`, and 1 + that of window days. ``enough`` (S,): whether the day can be judged.
     """
 
@@ -200,7 +202,7 @@ def _today(memory: _Memory, days: Sequence[date], window: slice, d: int) -> _Tod
         usual=usual,
         known=known,
         past=past,
-        raw=memory.values[:, d],
+        raw=memory.values[:, window.start : d + 1].reshape(s, -1),
         weight=prediction.weight,
         inflate=1 + prediction.left_out_weight.mean(axis=1),
         enough=(past.sum(axis=1) >= max(_ENOUGH_OF_A_DAY * n, LEAST_POINTS)) & has.any(axis=1),
@@ -224,12 +226,13 @@ def _believable(counts: np.ndarray, usual: np.ndarray, past: np.ndarray, n: int)
 
 def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(strength, expected, up) of the strongest run that ends at each point of the day, each (S, n)."""
-    s, n = today.raw.shape
+    s, n = memory.values.shape[0], memory.values.shape[2]
     factors = levels(today.counts, today.usual, n)
     best, expected, rises = np.full((s, n), -np.inf), today.usual[:, -n:].copy(), np.zeros((s, n), dtype=bool)
     z_values: dict[tuple[int, bool], np.ndarray] = {}
     # Of a length that fits into what was seen only a few times, nothing is known.
     lengths = [m for m in _LENGTHS if m <= max(n, 7) and m <= max(d * n // 3, 1)]
+    hour = min((m for m in lengths if m * _HOURS >= n), default=lengths[-1])
     parts = slice(d * memory.blocks, (d + 1) * memory.blocks)
     unit, prior = np.ones(s), np.full(s, PRIOR_DISPERSION)
     for i, length in enumerate(lengths):
@@ -239,8 +242,9 @@ def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray,
         if i + 1 < len(lengths):
             prior = spread.dispersion * (length / lengths[i + 1]) ** _SPREAD_POWER
         there = of_length.there[:, -n:]
-        # One point is judged as it is, a run by what is believable of it.
-        observed = today.raw if length == 1 else of_length.total[:, -n:]
+        # A point and an hour are judged as they are, so that a fine step hides nothing that hourly counts show; other
+        # runs by what is believable of them.
+        observed = (run_sum(today.raw, length) if length in (1, hour) else of_length.total)[:, -n:]
         weight, dispersion, df, of_unit = (
             np.broadcast_to(x[:, None], (s, n)) for x in (today.weight, spread.dispersion, spread.df, unit)
         )
@@ -262,8 +266,8 @@ def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray,
             maxima[:, parts] = block_maxima(strength, memory.blocks)
             shift = np.log(memory.blocks)
             strength = (strength + shift - location[:, None]) / scale[:, None] - shift
-            if (part_of_hour := length * _HOURS / n) < 1:
-                strength = _as_sure(strength, _BRIEF_EVIDENCE * part_of_hour * today.past.sum(axis=1)[:, None] / n)
+            if length < hour:
+                strength = strength / _BRIEF_SCALE + np.log(_BRIEF_SHARE)
             better = strength > best
             best = np.where(better, strength, best)
             expected = np.where(better, today.usual[:, -n:] * of_length.factor[:, -n:], expected)
