@@ -8,6 +8,10 @@ included: for sums over runs of n hours, φ_n = Σ(R² − c·E) / Σ c·E², R 
 weights (negative binomial: variance = mean + φ·mean²). Runs have φ of their own because hours of one day stray
 together. It is shrunk towards the median of its kind in the report with `PRIOR_DF` degrees of freedom; what it has of
 its own grows with days, with hours, and with how much of its variance is more than Poisson.
+
+**Weekends.** Where the window has both, how a weekend day strays from working days says nothing of how working days
+stray from one another. Where today is the first or second weekend day (or working day) of a series, nothing is known of
+how they differ, and φ is `_UNKNOWN_CLASS` more: a weekend may have a third of the logs.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ PRIOR_DISPERSION = 0.05
 _DISPERSION_BOUNDS = (0.005, 0.5)
 _LEAST_DISPERSION = 0.002
 _BLOCK = 2048
+_UNKNOWN_CLASS = 0.25
 _NO_START_BELOW = 7.0
 _OUTLIER, _OUTLIER_LOGS = 4.0, 20.0
 
@@ -99,6 +104,7 @@ def expect(
     raw = np.full((n, len(RUNS)), np.nan)
     size = np.zeros((n, len(RUNS)))
     information = np.zeros((n, len(RUNS)))
+    known, tells = _classes(has, days, day)
     if n_days and n:
         ways = schemes(days, day)
         is_parent = parent == np.arange(n)
@@ -114,7 +120,8 @@ def expect(
                 rows = group[at : at + _BLOCK]
                 y = _without_outliers(window[rows], has[rows])
                 service = slot[parent[rows]]
-                block = predict(y, has[rows], ways, (shape_today[service], shape_left_out[service]) if own else None)
+                of_service = (shape_today[service], shape_left_out[service]) if own else None
+                block = predict(y, has[rows], ways, of_service, tells[rows])
                 mean[rows], mean_weight[rows] = block.today, block.weight
                 if not own:
                     shape_today[slot[rows]] = block.shape_today
@@ -122,7 +129,19 @@ def expect(
                 raw[rows], size[rows], information[rows] = _moments(y, block, log_weight[rows])
     effective = has.sum(axis=1).astype(float)
     dispersion, df = _shrink(raw, size, information, effective, kind, log_weight)
+    dispersion[~known] += _UNKNOWN_CLASS
     return Expectation(mean, mean_weight, dispersion, df, effective, has, log_weight)
+
+
+def _classes(has: np.ndarray, days: Sequence[date], day: date) -> tuple[np.ndarray, np.ndarray]:
+    """(known, tells): series that have two days of today's class, weekend or not, (S,); and days whose errors tell how
+    today may stray, (S, D): those of which there is another of their class, all of them where today's is not known.
+    """
+    weekend = np.array([d.weekday() >= 5 for d in days], dtype=bool)
+    counts = np.stack([(has & ~weekend).sum(axis=1), (has & weekend).sum(axis=1)], axis=1)
+    known = counts[:, int(day.weekday() >= 5)] >= 2
+    tells: np.ndarray = ~known[:, None] | (counts[:, weekend.astype(np.int64)] >= 2)
+    return known, tells
 
 
 def _log_weight(window: np.ndarray, window_weight: np.ndarray | None) -> np.ndarray:

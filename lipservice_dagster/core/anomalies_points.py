@@ -44,9 +44,9 @@ _SPREAD_POWER = 0.85
 # Beyond what comes once in twenty days, a series cannot be sure of rates it has seen too few days for: strengths x
 # become those of a tail whose scale was told by so many observations a day (as Student's t of the normal's).
 _SURE, _EVIDENCE = 3.0, 0.4
-# Real series burst for minutes far more often than any model of them says, and an incident lasts longer: strengths of runs
-# shorter than an hour count as if the tail were so many times as wide, and have that share of the false alarms. On the
-# series of benchmarks/anomalies.py at five minutes a tail between twice and three times as wide finds most, both of
+# Real series burst for minutes far more often than any model of them says, and an incident lasts longer: strengths of
+# runs shorter than an hour count as if the tail were so many times as wide, and have that share of the false alarms. On
+# the series of benchmarks/anomalies.py at five minutes a tail between twice and three times as wide finds most, both of
 # the labelled windows and of the events put in.
 _HOURS = 24
 _BRIEF_SCALE, _BRIEF_SHARE = 2.5, 0.1
@@ -165,8 +165,9 @@ class _Today:
     """A day and the window before it as one stretch of T points; the day is the last n of them.
 
     ``counts`` (believable, but for 0 where not known), ``usual`` (what the rhythm says), ``known`` and ``past`` (known
-    and before the day), each (S, T). ``raw`` (S, T): the counts as they are, 0 where not known. ``weight`` (S,) and ``inflate``
-    (S,): see `Prediction.weight`, and 1 + that of window days. ``enough`` (S,): whether the day can be judged.
+    and before the day), each (S, T). ``raw`` (S, T): the counts as they are, 0 where not known. ``weight`` (S,) and
+    ``inflate`` (S,): see `Prediction.weight`, and 1 + that of window days. ``enough`` (S,): whether the day can be
+    judged.
     """
 
     counts: np.ndarray

@@ -105,15 +105,18 @@ def predict(
     has: np.ndarray,
     ways: Schemes,
     service: tuple[np.ndarray, np.ndarray] | None = None,
+    tells: np.ndarray | None = None,
 ) -> Prediction:
     """Each day's counts by the other days, and today's by all.
 
     ``y`` (B, D, n): counts, 0 on days that say nothing (``has`` (B, D) false). ``service``: `shape_today` and
-    `shape_left_out` of each series' whole service.
+    `shape_left_out` of each series' whole service. ``tells`` (B, D): days whose errors tell of today's, all by default.
     """
     n = y.shape[2]
     mask = has.astype(float)
-    level, level_left, level_weight, level_left_weight, valid = _levels(y.sum(axis=2), mask, ways.levels)
+    level, level_left, level_weight, level_left_weight, valid = _levels(
+        y.sum(axis=2), mask, ways.levels, has if tells is None else has & tells
+    )
     shapes = [*_shapes(y, mask, ways.rhythms), _flat(y, mask)]
     if service is not None:
         shapes.append(_Shape(*service, np.zeros(len(y)), np.zeros(mask.shape), 0.0))
@@ -173,7 +176,7 @@ def _flat(y: np.ndarray, mask: np.ndarray) -> _Shape:
 
 
 def _levels(
-    total: np.ndarray, mask: np.ndarray, kernels: Sequence[DayWeights]
+    total: np.ndarray, mask: np.ndarray, kernels: Sequence[DayWeights], tells: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     todays, lefts, weights, left_weights, valids = [], [], [], [], []
     for kernel in kernels:
@@ -184,7 +187,7 @@ def _levels(
         left_weights.append(divide(mask @ (kernel.left_out**2).T, s**2, 1.0))
         weights.append(divide(mask @ kernel.today**2, t**2, 1.0))
         valids.append(s > 0)
-    valid = np.logical_and.reduce(valids) & (mask > 0)
+    valid = np.logical_and.reduce(valids) & tells
     root = np.sqrt(total)
     losses = np.stack([((root - np.sqrt(left)) ** 2 * valid).sum(axis=1) for left in lefts])
     share = _averaging(losses, valid.sum(axis=1), _LEVEL_COST * np.arange(len(kernels)) ** 0.5)
@@ -193,7 +196,7 @@ def _levels(
         np.einsum("kb,kbd->bd", share, np.stack(lefts)),
         np.einsum("kb,kb->b", share, np.stack(weights)),
         np.einsum("kb,kbd->bd", share, np.stack(left_weights)),
-        valids[0] & (mask > 0),
+        valids[0] & tells,
     )
 
 

@@ -529,6 +529,27 @@ def test_three_days_are_enough_for_five_times_the_rate():
     assert told >= 5
 
 
+@pytest.mark.parametrize("days", [3, 4, 5])
+def test_the_first_saturday_of_a_team_is_not_taken_for_a_drop(days):
+    saturday = date(2026, 3, 21)
+    for seed in range(4):
+        series = world(seed, days=days, day=saturday)
+        assert detect(series, team_id=7, day=saturday).empty
+
+
+def test_a_sunday_in_a_short_history_does_not_hide_a_spike_on_wednesday():
+    hits = []
+    for seed in range(6):
+        series = world(seed, days=3, means=(20_000.0,))
+        assert series.days[0].weekday() == 6
+        series.window[:, 0] = np.round(series.window[:, 0] / 4)
+        put(series, "p0", slice(10, 11), 5.0)
+        services = found(series)["service"]
+        assert (services == "s0").all()
+        hits.append(len(services) > 0)
+    assert sum(hits) >= 5
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_incidents_of_the_demo_are_found_and_nothing_else_is_high(seed):
     until = date(2026, 9, 10) + timedelta(days=3 * seed)
