@@ -481,7 +481,8 @@ def config() -> None:
     show_default=True,
     type=click.FloatRange(0, 100, min_open=True),
     metavar="PER_DAY",
-    help="How many alarms a day there may be while nothing is out of the ordinary; 0.05 is one in twenty days.",
+    help="How many alarms a day there may be while nothing is out of the ordinary; 0.05 is one in twenty days. Of a "
+    "series coarser than a day: how many a point.",
 )
 @click.option("--all", "everything", is_flag=True, help="Print every point, those that are not flagged too.")
 def anomalies(counts: Path, false_alarms: float, everything: bool) -> None:

@@ -105,3 +105,11 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path):
     result = CliRunner().invoke(cli, ["anomalies", str(tmp_path / "none.csv")])
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+def test_a_series_coarser_than_a_day_is_told_by_the_point_not_by_the_day():
+    values = np.random.default_rng(2).poisson(30, 60)
+    monthly = [((START + timedelta(days=30 * i)).isoformat(), str(v)) for i, v in enumerate(values)]
+    told = run(text(monthly)).stderr
+    judged = int(told.split("Judged: ")[1].split(",")[0])
+    assert f"{0.05 * judged:,.2g} alarms were to be expected (0.05 a point)" in told

@@ -14,7 +14,7 @@ from typing import TextIO
 import click
 import numpy as np
 
-from lipservice_dagster.core.anomalies_grid import IrregularSeriesError, SeriesGrid, grid
+from lipservice_dagster.core.anomalies_grid import DAY_SECONDS, IrregularSeriesError, SeriesGrid, grid
 from lipservice_dagster.core.anomalies_points import LEAST_POINTS, judge
 
 COLUMNS = ("timestamp", "value", "expected", "p_value", "score")
@@ -122,10 +122,12 @@ def _told(rows: _Rows, on_grid: SeriesGrid, score: np.ndarray, flagged: int, fal
     if not len(judged):
         yield f"Still learning: judging takes a day of points, and at least {LEAST_POINTS}."
         return
-    days = len(judged) * on_grid.step / 86_400
+    # A step of more than a day is judged as a day is: a point cannot raise more than one alarm.
+    days = len(judged) / on_grid.values.shape[1]
+    unit = "point" if on_grid.step > DAY_SECONDS else "day"
     yield (
         f"Judged: {len(judged):,}, from {rows.timestamps[judged[0]]} on. Flagged: {flagged:,} points. If nothing were "
-        f"out of the ordinary, {false_alarms * days:,.2g} alarms were to be expected ({false_alarms:g} a day)."
+        f"out of the ordinary, {false_alarms * days:,.2g} alarms were to be expected ({false_alarms:g} a {unit})."
     )
 
 
