@@ -221,11 +221,18 @@ def policy_list(team_id: int) -> None:
 @click.option("--day", type=DAY, help="The policy computed for this day. Default: the newest.")
 @click.option("--in-force", is_flag=True, help="The document that is in force instead of the newest computed one.")
 @click.option("--json", "as_json", is_flag=True, help="The document itself, as JSON.")
-def policy_show(team_id: int, service: str, environment: str, day: date | None, in_force: bool, as_json: bool) -> None:
+@click.option("--overlay", is_flag=True, help="With --json: the overlay now in force, overrides and boosts, instead.")
+def policy_show(
+    team_id: int, service: str, environment: str, day: date | None, in_force: bool, as_json: bool, overlay: bool
+) -> None:
     """A service's policy: what is kept of which pattern, why, and what that saves."""
     from lipservice_dagster.commands import policy as command
 
-    command.show(_settings(), team_id, service, environment, day=day, in_force=in_force, as_json=as_json)
+    if overlay and not as_json:
+        raise click.UsageError("--overlay goes with --json; without it, what is in force is shown below the policy")
+    command.show(
+        _settings(), team_id, service, environment, day=day, in_force=in_force, as_json=as_json, overlay=overlay
+    )
 
 
 @policy.command("history")

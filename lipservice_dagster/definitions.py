@@ -8,7 +8,6 @@ import dagster as dg
 
 from lipservice_dagster.advisors.model import model_of
 from lipservice_dagster.core.backtest import GateSettings
-from lipservice_dagster.core.boosts import BoostSettings
 from lipservice_dagster.defs import (
     anomaly_reports,
     automation,
@@ -47,8 +46,10 @@ def build_defs(
         *clusters.build(team_days),
         *anomaly_reports.build(team_days, settings.window_days),
         *policies.build(team_days, settings.policy_settings(), settings.price_per_gb, model_of(settings)),
-        *backtests.build(team_days, settings.window_days, _gate(settings), settings.price_per_gb),
-        *policy_releases.build(team_days, BoostSettings(factor=settings.boost_factor, hours=settings.boost_hours)),
+        *backtests.build(
+            team_days, settings.window_days, _gate(settings), settings.boost_settings(), settings.price_per_gb
+        ),
+        *policy_releases.build(team_days, settings.boost_settings()),
         *savings.build(team_days, settings.price_per_gb),
     ]
     checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]

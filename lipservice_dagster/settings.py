@@ -6,6 +6,7 @@ the environment. `explain` shows each setting with its value and where it came f
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,8 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from lipservice_dagster.core.budget import contradiction
+from lipservice_dagster.core.boosts import BoostSettings
+from lipservice_dagster.core.budget import TeamBudget, contradiction
 from lipservice_dagster.core.policy_settings import PolicySettings
 
 PREFIX = "LIPSERVICE_"
@@ -99,6 +101,11 @@ class Settings(BaseSettings):
     budget_logs: float | None = Field(default=None, gt=0, description="Likewise logs a day.")
     budget_money: float | None = Field(
         default=None, gt=0, description="Likewise money a month (30 days), at price_per_gb."
+    )
+    team_budgets: dict[int, TeamBudget] = Field(
+        default_factory=dict,
+        description='Budgets of single teams in place of the one above, as JSON: {"42": {"money": 300}, "7": '
+        '{"reduction": 0.5}}; each is one of reduction, bytes, logs, money.',
     )
     price_per_gb: float = Field(
         default=0.25, ge=0, description="Price of a gigabyte (10⁹ bytes) of logs, for savings and a budget of money."
@@ -218,7 +225,18 @@ class Settings(BaseSettings):
     def _one_budget(self) -> Settings:
         if problem := contradiction(self.model_fields_set, self):
             raise ValueError(problem)
+        if not self.price_per_gb > 0 and (
+            paid := sorted(team for team, budget in self.team_budgets.items() if budget.money is not None)
+        ):
+            raise ValueError(
+                f"team_budgets of {paid[0]} is one of money with a price_per_gb of {self.price_per_gb:g}: say what a"
+                " gigabyte costs"
+            )
         return self
+
+    def boost_settings(self) -> BoostSettings:
+        """What boosts are raised with."""
+        return BoostSettings(factor=self.boost_factor, hours=self.boost_hours)
 
     def policy_settings(self) -> PolicySettings:
         """What policies are made with."""
@@ -279,6 +297,8 @@ def shown(value: Any) -> str:
         secret, at, place = rest.rpartition("@")
         place, question, _ = place.partition("?")
         return f"{scheme}://{'***' if secret else ''}{at}{place}{question}{'***' if question else ''}"
+    if isinstance(value, dict) and any(isinstance(v, TeamBudget) for v in value.values()):
+        return json.dumps({team: budget.asked for team, budget in sorted(value.items())})
     return str(value)
 
 

@@ -12,13 +12,14 @@ from rich.table import Table
 from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.commands.findings import line
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.overlay import describe, overlay_schema
+from lipservice_dagster.core.overlay import Overlay, describe, overlay_document, overlay_schema
 from lipservice_dagster.core.policy import Policy, diff, json_schema, parse
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
-from lipservice_dagster.storage import materializations, overrides, releases
+from lipservice_dagster.storage import materializations, releases
 from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.served import Scope, overlays, served_of
 
 _MOST_PATTERNS = 25
 
@@ -123,21 +124,27 @@ def show(
     day: date | None,
     in_force: bool,
     as_json: bool,
+    overlay: bool = False,
 ) -> None:
-    """Print a policy."""
+    """Print a policy and what is in force over it; as JSON the policy's document, or the overlay's."""
     with stack.database(settings) as database:
         made, version, document = releases.computed(database, team_id, service, environment, day=day)
         passed, why = releases.verdict(database, team_id, service, environment, made)
-        current = [r for r in releases.in_force(database, team_id, service) if r.environment == environment]
+        scope = Scope(team_id, service, environment)
+        current = served_of(database, [scope], datetime.now(UTC)).get(scope)
+        said = current.overlay if current else _overlay_now(database, *scope)
     if in_force:
-        if not current:
+        if current is None:
             raise releases.UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
-        version, document = current[0].version, current[0].document
+        version, document = current.version, current.document
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        shown = overlay_document(said) if overlay else document
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    state = f"{current[0].state}, version {current[0].version} of {current[0].day}" if current else "nothing"
+    state = f"{current.mode}, version {current.version} of {current.day}" if current else "nothing"
     print_policy(parse(document), version, f"in force: {state}")
+    for sentence in describe(said):
+        standard_console().print(f"first in force over it: {line(sentence, 400)}", markup=False)
     if not in_force:
         standard_console().print(f"backtest {'passed' if passed else 'not passed'}: {line(why, 400)}")
 
@@ -149,7 +156,7 @@ def print_difference(
     with stack.database(settings) as database:
         first = _named(database, team_id, service, environment, one or _IN_FORCE)
         second = _named(database, team_id, service, environment, other)
-        said = overrides.overlay(database, team_id, service, environment, datetime.now(UTC))
+        said = _overlay_now(database, team_id, service, environment)
     changes = diff(first, second)
     click.echo(f"from version {first.version} of {first.day} to version {second.version} of {second.day}:")
     for change in changes or ["nothing changes"]:
@@ -161,6 +168,11 @@ def print_difference(
 def schema(overlay: bool) -> None:
     """Print the JSON schema of the policy or of the overlay document."""
     click.echo(json.dumps(overlay_schema() if overlay else json_schema(), indent=2, ensure_ascii=False))
+
+
+def _overlay_now(database: Database, team_id: int, service: str, environment: str) -> Overlay:
+    now = datetime.now(UTC)
+    return overlays(database, [team_id], now).of(team_id, service, environment, now)
 
 
 _IN_FORCE = "in-force"

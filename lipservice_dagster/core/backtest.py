@@ -8,9 +8,21 @@ a day stands in `core.replay`.
 of the day before was made the same way and has not seen the day; replayed over it, day by day, the method shows what it
 does on days it had not seen. If that passes, the newest policy made by it may be released.
 
-**The budget of a replayed day.** A policy says which share of the bytes is in force as its budget (asked for, or what
-floors need). That share of the day's bytes may be kept; or what the day's own policy says is in force, where that is
-more, since new, rare and anomalous patterns and errors of the day must be kept whole whatever the budget.
+**The overlay of a replayed day.** Decided with is what people said in each of the day's hours, which a day that is over
+does not change any more, and the boosts that the stored reports of the days before raise, for the hours they reach into
+the day. Boosts of the day's own report are none: whether somebody looked at the day while it was open is no input.
+
+**The budget of a replayed day** is the greatest of three:
+
+* what was asked for. A target reduction allows a share of the day's bytes, whatever they are. An amount (bytes, logs,
+  money) stays that amount, however much the day logged: a method that keeps twice as much on a day of twice the volume
+  has passed it. It is the service's part of its team's budget, as the policy of the day before counted it.
+* what floors, patterns kept whole and the ramp need: as a share of the volume, since all of these follow it.
+* what the day's own policy says is in force, since new, rare and anomalous patterns and errors of the day must be kept
+  whole whatever the budget.
+
+What boosts keep besides is no fault of the policy, and is added. A budget of logs stands in bytes of the logs that
+would be kept: it is passed in bytes by the share by which it is passed in logs.
 """
 
 from __future__ import annotations
@@ -26,6 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.anomalies import detect
+from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.replay import Replay, figures, replay, thinned
 from lipservice_dagster.core.series import Series, build_series
 
@@ -53,6 +66,7 @@ def replay_day(
     members: pd.DataFrame,
     before: Mapping[tuple[str, str], Mapping[str, Any]],
     own: Mapping[tuple[str, str], Mapping[str, Any]],
+    said: Mapping[tuple[str, str], OverlayHours] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One team's policies of the day before over its logs of ``day``; and one draw of what they would leave.
 
@@ -62,6 +76,7 @@ def replay_day(
         members: its rows of `frames.SIGNATURE_MEMBERS`.
         before: documents of the day before by service and environment.
         own: documents of the day itself, for the budget in force on it.
+        said: overlays of the day's hours by service and environment; the module's text says of what.
 
     Returns rows of `frames.REPLAYS`, one a service and environment that has a policy of the day before, with the
     columns of anomalies at 0 (see `found_again`); and ``raw`` thinned, where services without such a policy are whole.
@@ -81,9 +96,13 @@ def replay_day(
         if policy is None:
             left.append(part)
             continue
-        found: Replay = replay(part, policy)
+        hours = (said or {}).get(key)
+        found: Replay = replay(part, policy, hours)
         patterns = np.array([signature.get((service, m)) for m in part["message_id"]], dtype=object)
         counted = figures(part, found, patterns)
+        plain = counted
+        if hours is not None and hours.boosted:
+            plain = figures(part, replay(part, policy, hours.without_boosts()), patterns)
         left.append(thinned(part, found, f"{part['team_id'].iloc[0]}|{day}|{service}|{environment}"))
         rows.append(
             {
@@ -92,7 +111,7 @@ def replay_day(
                 "service": service,
                 "environment": environment,
                 "version": policy["version"],
-                "budget_bytes": _budget(policy, own.get(key), counted["bytes"]),
+                "budget_bytes": _budget(policy, own.get(key), plain) + counted["kept_bytes"] - plain["kept_bytes"],
                 "anomalies": 0,
                 "anomalies_found": 0,
                 "anomalies_added": 0,
@@ -187,18 +206,21 @@ _SUMMED = (
 )
 
 
-def _budget(before: Mapping[str, Any], own: Mapping[str, Any] | None, bytes_: float) -> float:
-    """Bytes that may be kept of a day with ``bytes_`` bytes; the module's text says why."""
-    return max(_in_force(before)[0] * bytes_, _in_force(own)[1] if own is not None else 0.0)
-
-
-def _in_force(policy: Mapping[str, Any]) -> tuple[float, float]:
-    """The budget in force of a document as a share of the bytes it was made from, and in bytes; without one, all."""
-    expected = policy.get("expected", {})
-    bytes_, budget = float(expected.get("bytes", 0.0)), expected.get("budget_in_force")
-    if budget is None or not bytes_:
-        return 1.0, bytes_
-    return min(float(budget) / bytes_, 1.0), float(budget)
+def _budget(before: Mapping[str, Any], own: Mapping[str, Any] | None, day: Mapping[str, float]) -> float:
+    """Bytes that may be kept of a day with these figures; the module's text says why."""
+    expected = before.get("expected", {})
+    if expected.get("budget_kind") is None:  # keep-all asks for nothing
+        return day["bytes"]
+    unit = "logs" if expected.get("budget_logs") is not None else "bytes"
+    asked, needed = float(expected[f"budget_{unit}"]), float(expected["budget_needed"])
+    grown = day[unit] / float(expected[unit]) if expected[unit] else 1.0
+    allowed = max(asked * grown if expected["budget_kind"] == "reduction" else asked, needed * grown)
+    theirs = (own or {}).get("expected", {})
+    if theirs.get(f"budget_{unit}") is not None:
+        allowed = max(allowed, float(theirs[f"budget_{unit}"]), float(theirs["budget_needed"]))
+    if unit == "bytes":
+        return min(allowed, day["bytes"])
+    return allowed * day["kept_bytes"] / day["kept_logs"] if day["kept_logs"] else day["bytes"]
 
 
 def _failures(total: Mapping[str, float], settings: GateSettings) -> list[str]:

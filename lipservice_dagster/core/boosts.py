@@ -27,6 +27,11 @@ class BoostSettings(BaseModel):
     hours: int = Field(default=6, ge=0, description="Hours that a boost lasts after the anomaly's last hour.")
     severity: str = Field(default=MEDIUM, pattern="^(low|medium|high)$", description="Least severity that raises one.")
 
+    @property
+    def reach_days(self) -> int:
+        """How many days after its own a boost may still be in force."""
+        return -(-self.hours // 24)
+
 
 @dataclass(frozen=True)
 class Boost:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 GB = 1e9
 DAYS_A_MONTH = 30
 """Logs are billed by the month: a budget of money is one of 30 days."""
@@ -39,27 +41,113 @@ class Asked(Protocol):
 ABSOLUTE = ("budget_bytes", "budget_logs", "budget_money")
 
 
+Kind = Literal["reduction", "bytes", "logs", "money"]
+Unit = Literal["bytes", "logs"]
+
+
 @dataclass(frozen=True)
 class Budget:
-    """What may be kept of a day, in bytes or logs, and how that was asked for."""
+    """What may be kept of a day, in bytes or logs, and how that was asked for.
+
+    ``asked`` is what the setting says: a share of the bytes to save, or bytes or logs a day or money a month of the
+    whole team.
+    """
 
     amount: float
-    unit: Literal["bytes", "logs"]
+    unit: Unit
+    kind: Kind
+    asked: float
     words: str
 
 
-def budget_of(asked: Asked, day_bytes: float) -> Budget:
-    """The budget of a day on which this many bytes were logged."""
+def kind_of(asked: Asked) -> tuple[Kind, float]:
+    """In which way a budget is asked for, and how much."""
     if asked.budget_logs is not None:
-        return Budget(asked.budget_logs, "logs", f"The budget is {asked.budget_logs:,.0f} logs a day")
+        return "logs", asked.budget_logs
     if asked.budget_bytes is not None:
-        return Budget(asked.budget_bytes, "bytes", f"The budget is {size(asked.budget_bytes)} a day")
+        return "bytes", asked.budget_bytes
     if asked.budget_money is not None:
-        a_day = asked.budget_money / DAYS_A_MONTH / asked.price_per_gb * GB
-        words = f"The budget is {asked.budget_money:,.2f} a month, which at {asked.price_per_gb:g} a GB is "
-        return Budget(a_day, "bytes", f"{words}{size(a_day)} a day")
-    kept = (1.0 - asked.target_reduction) * day_bytes
-    return Budget(kept, "bytes", f"To save {asked.target_reduction:.0%} of the bytes, {size(kept)} may be kept")
+        return "money", asked.budget_money
+    return "reduction", asked.target_reduction
+
+
+def in_words(asked: Asked) -> str:
+    """The budget that is asked for, for people."""
+    kind, value = kind_of(asked)
+    if kind == "reduction":
+        return f"save {value:.0%} of each service's bytes"
+    if kind == "money":
+        return f"{value:,.2f} a month at {asked.price_per_gb:g} a GB"
+    return f"{amount(value, kind)} a day"
+
+
+def key_of(asked: Asked) -> str:
+    """A text that is the same exactly where the same budget is asked for: what a policy was made with."""
+    kind, value = kind_of(asked)
+    return f"{kind} {value!r}" + (f" at {asked.price_per_gb!r}" if kind == "money" else "")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A service's part of what its team logged in a day, and so of an amount that its team may keep."""
+
+    bytes: float = 1.0
+    logs: float = 1.0
+
+
+WHOLE = Share()
+
+
+def budget_of(asked: Asked, day_bytes: float, share: Share = WHOLE) -> Budget:
+    """The budget of a service that logged this many bytes in a day, which is this share of its team's."""
+    kind, value = kind_of(asked)
+    if kind == "reduction":
+        kept = (1.0 - value) * day_bytes
+        return Budget(kept, "bytes", kind, value, f"To save {value:.0%} of the bytes, {size(kept)} may be kept")
+    unit: Unit = "logs" if kind == "logs" else "bytes"
+    part = share.logs if unit == "logs" else share.bytes
+    whole = value / DAYS_A_MONTH / asked.price_per_gb * GB if kind == "money" else value
+    words = f"{amount(whole, unit)} a day"
+    if kind == "money":
+        words = f"{value:,.2f} a month, which at {asked.price_per_gb:g} a GB is {words}"
+    if part < 1.0:
+        words = f"The team's budget is {words}; this service's part, {part:.1%}, is {amount(whole * part, unit)}"
+    else:
+        words = f"The budget is {words}"
+    return Budget(whole * part, unit, kind, value, words)
+
+
+class TeamBudget(BaseModel):
+    """The budget of one team, in one way, in place of the general one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reduction: float | None = Field(default=None, ge=0.0, lt=1.0, description="Share of each service's bytes to save.")
+    bytes: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Bytes a day.")
+    logs: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Logs a day.")
+    money: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Money a month (30 days).")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TeamBudget:
+        named = list(self.asked)
+        if len(named) != 1:
+            raise ValueError(f"names {' and '.join(named) or 'no budget'}: name one of reduction, bytes, logs, money")
+        return self
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What is named, as in the setting."""
+        return self.model_dump(exclude_none=True)
+
+    @property
+    def fields(self) -> dict[str, float | None]:
+        """The fields of `Asked` that say the same."""
+        wanted: dict[str, float | None] = {
+            "budget_bytes": self.bytes,
+            "budget_logs": self.logs,
+            "budget_money": self.money,
+        }
+        return wanted if self.reduction is None else wanted | {"target_reduction": self.reduction}
 
 
 def contradiction(given: set[str], asked: Asked) -> str | None:
@@ -84,6 +172,6 @@ def size(bytes_: float) -> str:
     return f"{bytes_:.0f} bytes"
 
 
-def amount(value: float, unit: Literal["bytes", "logs"]) -> str:
+def amount(value: float, unit: Unit) -> str:
     """Bytes or logs for people."""
     return size(value) if unit == "bytes" else f"{value:,.0f} logs"

@@ -82,4 +82,4 @@ def expected_effect(
 
 def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
     """above / below, 0 where below is 0."""
-    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)

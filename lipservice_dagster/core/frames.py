@@ -131,6 +131,9 @@ POLICIES = (
     "kept_logs",  # expected to be kept of `logs`
     "kept_bytes",
     "generated_by",
+    "budget",  # that was asked for, see core.budget.key_of
+    "goals_fingerprint",  # hash of its goals, which later days' ramps read
+    "window_fingerprint",  # hash of the goals of the days before that its ramp read
 )
 """One row a service and environment of a team-day."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lipservice_dagster.core.budget import Budget, amount, budget_of, size
+from lipservice_dagster.core.budget import WHOLE, Budget, Share, amount, budget_of, size
 from lipservice_dagster.core.effect import ERRORS, SAMPLED, expected_effect, ratio, severity_volumes
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, REST_MESSAGE, SEVERITIES, hours_matrix
 from lipservice_dagster.core.judgements import Judgement
@@ -51,6 +51,7 @@ def make_policy(
     llm_model: str | None = None,
     overlay: Overlay | None = None,
     before: Sequence[Policy] | None = None,
+    share: Share = WHOLE,
     judged_by: str = "",
 ) -> Policy:
     """The policy of a service and environment, made from one day; keep-all where the day has no logs.
@@ -79,6 +80,7 @@ def make_policy(
         overlay: with the overrides in force at the end of the day; boosts are no part of a policy.
         before: policies of the same service and environment of days before, from which rates fall by the ramp
             (`core.ramp`; empty: from keep-all); None: without a ramp.
+        share: the service's part of its team's volume, and so of a budget that is an amount.
         judged_by: a sentence on who judged how many patterns and why, for the reasoning.
 
     Raises:
@@ -100,7 +102,7 @@ def make_policy(
     bytes_per_log = ratio(rows["weighted_bytes"].to_numpy(float), rows["weighted_logs"].to_numpy(float))
     judged = {judgement.signature: judgement for judgement in judgements}
     worth = np.array([judged[s].worth if s in judged else settings.default_worth for s in rows["signature"]])
-    budget = budget_of(settings, float(volumes.sum(axis=1) @ bytes_per_log))
+    budget = budget_of(settings, float(volumes.sum(axis=1) @ bytes_per_log), share)
     sampled, errors = volumes[:, SAMPLED].sum(axis=1), volumes[:, ERRORS].sum(axis=1)
     per_log = bytes_per_log if budget.unit == "bytes" else np.ones(len(rows))
 
@@ -169,6 +171,9 @@ def make_policy(
     ]
     expected = expected_effect(policy, rows, people, at).model_copy(
         update={
+            "budget_kind": budget.kind,
+            "budget_asked": budget.asked,
+            "budget_needed": round(found.needed, 3),
             "budget_bytes": round(budget.amount, 3) if budget.unit == "bytes" else None,
             "budget_logs": round(budget.amount, 3) if budget.unit == "logs" else None,
             "budget_in_force": round(in_force[0], 3),

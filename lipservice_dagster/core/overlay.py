@@ -1,18 +1,20 @@
 """The overlay document of a service and environment: overrides of people and boosts of incidents, each with its end.
 
 What belongs here: the document's schema, its bounds, its canonical JSON, and how it reads. How it decides over a log,
-together with the policy, is `lipservice_sampler.decision`; which overrides are in force is `storage.overrides`.
+together with the policy, is `lipservice_sampler.decision`; what is in force, and when, is `storage.served`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lipservice_dagster.core.frames import HOURS
 from lipservice_dagster.core.problems import explain
 from lipservice_sampler.text import signature as signature_of
 
@@ -125,6 +127,35 @@ class Overlay(BaseModel):
                     "remove one of the two"
                 )
         return self
+
+
+@dataclass(frozen=True)
+class OverlayHours:
+    """What an overlay said in the hours of a UTC day: from each of these hours on this document.
+
+    ``hours`` ascend and begin at 0; each document holds what was in force when its hour began.
+    """
+
+    day: date
+    hours: tuple[tuple[int, Overlay], ...]
+
+    @property
+    def spans(self) -> list[tuple[slice, datetime, Overlay]]:
+        """The hours as a slice, the moment at which they begin, and what is said in them."""
+        ends = [*(hour for hour, _ in self.hours[1:]), HOURS]
+        return [
+            (slice(hour, end), datetime.combine(self.day, time(hour), UTC), overlay)
+            for (hour, overlay), end in zip(self.hours, ends, strict=True)
+        ]
+
+    @property
+    def boosted(self) -> bool:
+        """Whether there is a boost in any hour."""
+        return any(overlay.boosts for _, overlay in self.hours)
+
+    def without_boosts(self) -> OverlayHours:
+        """What people alone said."""
+        return OverlayHours(self.day, tuple((h, o.model_copy(update={"boosts": ()})) for h, o in self.hours))
 
 
 def _key(service: str, override: Override) -> str:

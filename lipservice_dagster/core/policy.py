@@ -143,13 +143,31 @@ class Expected(_Part):
     kept_logs: Amount = 0.0
     kept_bytes: Amount = 0.0
     share: float = Field(default=1.0, ge=0.0, le=1.0, description="Kept bytes of all bytes; 1 of an empty day.")
-    budget_bytes: Amount | None = Field(
-        default=None, description="Bytes a day that were asked for; null where none were."
+    budget_kind: Literal["reduction", "bytes", "logs", "money"] | None = Field(
+        default=None, description="In which way a budget was asked for; null where none was."
     )
-    budget_logs: Amount | None = Field(default=None, description="Logs a day that were asked for instead.")
+    budget_asked: float | None = Field(
+        default=None,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="What was asked for: a share of the bytes to save, or of the whole team bytes a day, logs a day, "
+        "or money a month.",
+    )
+    budget_bytes: Amount | None = Field(
+        default=None,
+        description="Bytes of the day that this leaves to the service; null where a budget of logs, or none, was asked "
+        "for.",
+    )
+    budget_logs: Amount | None = Field(default=None, description="Likewise logs, where a budget of logs was asked for.")
+    budget_needed: Amount | None = Field(
+        default=None,
+        description="What floors, patterns kept whole and the ramp need of the day, in bytes, or in logs where a "
+        "budget of logs was asked for.",
+    )
     budget_in_force: Amount | None = Field(
         default=None,
-        description="The larger of the budget and what floors, patterns kept whole and the ramp need, in bytes.",
+        description="The larger of the two, the budget that the policy keeps to; in bytes, also where it is one of "
+        "logs.",
     )
     severities: dict[Severity, SeverityEffect] = Field(default_factory=dict)
 
@@ -272,6 +290,11 @@ def _contradictions(policy: Policy) -> Iterator[str]:
             yield f"expected.{kept} is {getattr(expected, kept)}, more than the {getattr(expected, of)} {of} there are"
     if expected.budget_bytes is not None and expected.budget_logs is not None:
         yield "expected names budget_bytes and budget_logs: a budget is asked for in one way"
+    if (expected.budget_kind is None) != (expected.budget_bytes is None and expected.budget_logs is None):
+        yield (
+            f"expected.budget_kind is {expected.budget_kind!r} with budget_bytes {expected.budget_bytes} and "
+            f"budget_logs {expected.budget_logs}: a budget that is asked for has a kind and an amount"
+        )
 
 
 def _named_rates(policy: Policy) -> dict[str, float]:

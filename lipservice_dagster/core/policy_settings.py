@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lipservice_dagster.core.budget import DEFAULT_REDUCTION, contradiction
+from lipservice_dagster.core.budget import DEFAULT_REDUCTION, TeamBudget, contradiction
 from lipservice_dagster.core.judgements import WORTH
 
 
@@ -64,17 +64,17 @@ class PolicySettings(BaseModel):
         default=5_000, ge=0, description="Patterns a policy lists; those of fewest logs beyond are unlisted."
     )
 
+    team_budgets: dict[int, TeamBudget] = Field(
+        default_factory=dict, description="Budgets of teams that have one of their own."
+    )
+
     @model_validator(mode="after")
     def _one_budget(self) -> PolicySettings:
         if problem := contradiction(self.model_fields_set, self):
             raise ValueError(problem)
         return self
 
-    def shared(self, bytes_share: float, logs_share: float) -> PolicySettings:
-        """The settings of a service that wrote these shares of its team's bytes and logs: so much of its budget."""
-        scaled = {
-            "budget_bytes": self.budget_bytes and self.budget_bytes * bytes_share,
-            "budget_logs": self.budget_logs and self.budget_logs * logs_share,
-            "budget_money": self.budget_money and self.budget_money * bytes_share,
-        }
-        return self.model_copy(update=scaled)
+    def of_team(self, team_id: int) -> PolicySettings:
+        """The settings with the team's own budget, where it has one."""
+        own = self.team_budgets.get(team_id)
+        return self.model_copy(update={"team_budgets": {}} | ({} if own is None else own.fields))

@@ -116,9 +116,13 @@ def _goals(policy: Policy, signatures: Sequence[str], templates: Sequence[str], 
     return found
 
 
-def _fingerprint(known: Sequence[Policy]) -> str:
-    goals = [
-        [p.day.isoformat(), [[e.signature, e.rate if e.goal is None else e.goal] for e in p.pattern_rates]]
-        for p in known
-    ]
+def goals_fingerprint(policy: Policy) -> str:
+    """A hash of a policy's goals, which is what later days' ramps read of it."""
+    goals = [[e.signature, e.template, e.rate if e.goal is None else e.goal] for e in policy.pattern_rates]
     return hashlib.sha256(json.dumps(goals, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def _fingerprint(known: Sequence[Policy]) -> str:
+    """Of the goals of these policies, in order of their days; `storage.windows` counts the same in SQL."""
+    text = ";".join(f"{policy.day.isoformat()} {goals_fingerprint(policy)}" for policy in known)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

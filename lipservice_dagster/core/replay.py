@@ -11,8 +11,9 @@ signatures). Volumes are weighted: what there was before earlier sampling.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lipservice_dagster.core.effect import ratio
-from lipservice_dagster.core.frames import REST_ID, hours_matrix
+from lipservice_dagster.core.frames import HOURS, REST_ID, hours_matrix
+from lipservice_dagster.core.overlay import OverlayHours, overlay_document
 from lipservice_sampler.decision import decide, error_like, indexed
 from lipservice_sampler.matching import Matcher
+from lipservice_sampler.overlay import Overlay as SamplerOverlay
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Replay:
     """A policy's decisions over R rows of raw logs; logs are weighted.
 
     ``seen`` (R, 24): logs of each hour. ``sure`` (R, 24): those of them that are kept whatever the draw (the first logs
-    of an hour of a pattern that the policy does not list). ``rate`` (R,): the probability to keep each of the others.
+    of an hour of a pattern that the policy does not list). ``rate`` (R, 24): the probability to keep each of the
+    others.
     """
 
     seen: NDArray[np.float64]
@@ -40,53 +44,82 @@ class Replay:
     @property
     def kept(self) -> NDArray[np.float64]:
         """(R, 24): logs that are expected to be kept."""
-        return self.sure + (self.seen - self.sure) * self.rate[:, None]
+        return self.sure + (self.seen - self.sure) * self.rate
 
     @property
     def variance(self) -> NDArray[np.float64]:
         """(R,): variance of the Horvitz–Thompson estimate of the row's logs, n (1 - p) / p; see `core.sampling`."""
-        drawn: NDArray[np.float64] = (self.seen - self.sure).sum(axis=1)
-        return drawn * ratio(1.0 - self.rate, self.rate)
+        drawn: NDArray[np.float64] = (self.seen - self.sure) * ratio(1.0 - self.rate, self.rate)
+        return drawn.sum(axis=1)
 
     @property
     def chance_of_none(self) -> NDArray[np.float64]:
         """(R,): the logarithm of the probability that no log of the row is kept; minus infinity where one surely is."""
-        drawn = (self.seen - self.sure).sum(axis=1)
+        drawn = self.seen - self.sure
         with np.errstate(divide="ignore", invalid="ignore"):
-            chance = np.where(drawn > 0, drawn * np.log1p(-self.rate), 0.0)
+            chance = np.where(drawn > 0, drawn * np.log1p(-self.rate), 0.0).sum(axis=1)
         return np.where(self.sure.any(axis=1), -np.inf, chance)
 
 
-def replay(rows: pd.DataFrame, policy: Mapping[str, Any]) -> Replay:
+def replay(rows: pd.DataFrame, policy: Mapping[str, Any], said: OverlayHours | None = None) -> Replay:
     """The decisions of a policy document over rows of `frames.RAW_LOGS` of its service and environment.
 
     An unlisted pattern is told by its masked message, at each severity by itself, as the edge sees it. A rest-row,
-    whose logs are of patterns too rare to be told apart, counts as the first logs of theirs.
+    whose logs are of patterns too rare to be told apart, counts as the first logs of theirs; of an overlay it knows
+    what is said of the service. ``said`` is decided with, hour by hour. Where a cap lies on the first logs of an
+    unlisted pattern too, so that none is sure, an hour has one rate: the mean of its first logs' and its others'.
     """
     plain = indexed(policy)
     by_template = {entry["template"]: signature for signature, entry in plain["pattern_rates"].items()}
     matcher = Matcher(set(by_template))
-    first = plain.get("unknown", {}).get("first_per_hour", 0)
+    limit = plain.get("unknown", {}).get("first_per_hour", 0)
     texts = {}
     for message in set(rows["message"]):
         template = matcher.match(message)
         texts[message] = (None if template is None else by_template[template], error_like(message))
-    rate, limit = np.ones(len(rows)), np.zeros(len(rows))
-    known: dict[tuple[str, str | None, bool], tuple[float, int]] = {}
-    columns = (rows[c].tolist() for c in ("severity", "message_id", "message"))
-    for i, (severity, message_id, message) in enumerate(zip(*columns, strict=True)):
-        if message_id == REST_ID:
-            rate[i] = decide(plain, severity, None, False).rate
-            continue
-        key = (severity, *texts[message])
-        if key not in known:
-            decision = decide(plain, *key)
-            unlisted = decision.reason == "unknown"
-            then = decide(plain, *key, unknown_seen=first) if unlisted else decision
-            known[key] = (then.rate, first if unlisted else 0)
-        rate[i], limit[i] = known[key]
     seen = hours_matrix(rows)
-    return Replay(seen, np.minimum(seen, limit[:, None]), rate)
+    sure, rate = np.zeros_like(seen), np.ones_like(seen)
+    groups = list(zip(*(rows[c].tolist() for c in ("severity", "message_id", "message")), strict=True))
+    for hours, at, overlay in [(slice(0, HOURS), None, None)] if said is None else said.spans:
+        # An overlay without entries says nothing, and costs a question of each message.
+        entries = overlay is not None and (overlay.overrides or overlay.boosts)
+        spoken = SamplerOverlay(overlay_document(overlay)) if overlay is not None and entries else None
+        first, then = _rates(groups, texts, plain, limit, spoken, at)
+        now = seen[:, hours]
+        early = np.minimum(now, limit)
+        whole = first == 1.0
+        sure[:, hours] = np.where(whole & (then < 1.0), early, 0.0)
+        mean = ratio(early * first + (now - early) * then, now)
+        rate[:, hours] = np.where(whole | (first == then), then, np.where(now > 0, mean, then))
+    return Replay(seen, sure, rate)
+
+
+def _rates(
+    groups: Sequence[tuple[str, str, str]],
+    texts: Mapping[str, tuple[str | None, bool]],
+    policy: Mapping[str, Any],
+    limit: int,
+    overlay: SamplerOverlay | None,
+    at: datetime | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The rates (R, 1) of the first logs of an hour and of the later ones, of each group of logs.
+
+    A group is a severity, the id of a masked message, and that message.
+    """
+    known: dict[tuple[Any, ...], tuple[float, float]] = {}
+    found = np.empty((2, len(groups), 1))
+    for i, (severity, message_id, message) in enumerate(groups):
+        rest = message_id == REST_ID
+        signature, like = (None, False) if rest else texts[message]
+        masked = None if rest or overlay is None else message
+        key = (severity, rest, signature, like, masked)
+        if key not in known:
+            of: dict[str, Any] = {"overlay": overlay, "masked": masked, "at": at}
+            early = decide(policy, severity, signature, like, **of).rate
+            later = early if rest else decide(policy, severity, signature, like, unknown_seen=limit, **of).rate
+            known[key] = (early, later)
+        found[:, i, 0] = known[key]
+    return found[0], found[1]
 
 
 def figures(rows: pd.DataFrame, replayed: Replay, patterns: NDArray[np.object_]) -> dict[str, float]:
@@ -138,8 +171,8 @@ def thinned(rows: pd.DataFrame, replayed: Replay, seed: str) -> pd.DataFrame:
     random = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
     drawn = replayed.seen - replayed.sure
     whole = np.rint(drawn)
-    rate = replayed.rate[:, None]
-    kept = random.binomial(whole.astype(np.int64), np.broadcast_to(rate, whole.shape))
+    rate = replayed.rate
+    kept = random.binomial(whole.astype(np.int64), rate)
     rebuilt = np.divide(kept, rate, out=np.zeros(whole.shape), where=rate > 0)
     hours = np.maximum(replayed.sure + rebuilt + (drawn - whole), 0.0)
     stored = (replayed.sure + kept).sum(axis=1)

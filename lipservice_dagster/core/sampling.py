@@ -35,13 +35,14 @@ from numpy.typing import ArrayLike, NDArray
 class Rates:
     """Rates in the order of the input, and what they keep; amounts are in the unit of the cost.
 
-    ``in_force`` is the budget, or what floors and pinned patterns need where that is more; ``shortfall`` is by how much
-    (0 where the budget suffices). ``multiplier`` is μ, infinite where the budget keeps all.
+    ``needed`` is what floors and pinned patterns cost, ``in_force`` the budget or that, where it is more; ``shortfall``
+    is by how much (0 where the budget suffices). ``multiplier`` is μ, infinite where the budget keeps all.
     """
 
     rates: NDArray[np.float64]
     budget: float
     in_force: float
+    needed: float
     spent: float
     kept_logs: float
     multiplier: float
@@ -111,6 +112,7 @@ def optimise(
         rates=rates,
         budget=float(budget),
         in_force=in_force,
+        needed=need,
         spent=float(b @ rates),
         kept_logs=float(n @ rates),
         multiplier=multiplier,

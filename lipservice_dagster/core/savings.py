@@ -1,7 +1,7 @@
 """What live policies in fact kept of a day, beside what they should have kept.
 
 What is stored carries its weight, so a day's raw logs say both what there was (weighted) and what was kept (stored).
-What should have been kept follows from the releases in force, hour by hour, over what there was.
+What should have been kept follows from the releases and the overlays in force, hour by hour, over what there was.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pandas as pd
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.effect import ratio
+from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.replay import replay
 
 
@@ -29,11 +30,16 @@ class InForce:
     document: Mapping[str, Any]
 
 
-def savings_of(day: date, raw: pd.DataFrame, in_force: Mapping[tuple[str, str], Sequence[InForce]]) -> pd.DataFrame:
+def savings_of(
+    day: date,
+    raw: pd.DataFrame,
+    in_force: Mapping[tuple[str, str], Sequence[InForce]],
+    said: Mapping[tuple[str, str], OverlayHours],
+) -> pd.DataFrame:
     """Rows of `frames.SAVINGS` of one team-day, one a service and environment where a release dropped in some hour.
 
     ``raw``: rows of `frames.RAW_LOGS` of the team-day. ``in_force``: by service and environment, in order of the hours.
-    Overrides and boosts are not in the expectation: where they keep more, more is kept than was expected.
+    ``said``: the overlays of the day's hours by service and environment, decided with as the edge does.
     """
     rows = []
     for scope, part in raw.groupby(["service", "environment"], sort=True):
@@ -47,7 +53,7 @@ def savings_of(day: date, raw: pd.DataFrame, in_force: Mapping[tuple[str, str], 
         for release, end in zip(releases, ends, strict=True):
             if release.drops:
                 hours = slice(release.hour, end)
-                expected[:, hours] = replay(part, release.document).kept[:, hours]
+                expected[:, hours] = replay(part, release.document, said.get(key)).kept[:, hours]
         weighted = part["weighted_logs"].to_numpy(float)
         kept = expected.sum(axis=1)
         rows.append(

@@ -1,7 +1,7 @@
 """replays and backtests: policies over days that they had not seen, and whether their method passed the gate."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,11 +10,13 @@ import pandas as pd
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.backtest import GateSettings, found_again, judge, replay_day
+from lipservice_dagster.core.boosts import BoostSettings, boosts_of
+from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.window import day_series
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days, trailing_window
-from lipservice_dagster.storage import materializations
+from lipservice_dagster.storage import materializations, served
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
 
@@ -35,7 +37,11 @@ _RAW = [
 
 
 def build(
-    partitions: dg.MultiPartitionsDefinition, window_days: int, gate: GateSettings, price_per_gb: float
+    partitions: dg.MultiPartitionsDefinition,
+    window_days: int,
+    gate: GateSettings,
+    boost: BoostSettings,
+    price_per_gb: float,
 ) -> list[dg.AssetsDefinition]:
     """The two assets and their check."""
 
@@ -45,11 +51,12 @@ def build(
         kinds={"python", "postgres"},
         ins={
             "policies": dg.AssetIn(partition_mapping=trailing_window(1)),
+            "anomaly_reports": dg.AssetIn(partition_mapping=trailing_window(boost.reach_days)),
             "raw_logs": dg.AssetIn(partition_mapping=trailing_window(window_days)),
         },
-        # Another policy than that of the parents whose earlier days it reads: Dagster then waits for those days.
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1_000),
-        code_version="1",
+        # Another policy than those of the parents whose earlier days it reads: Dagster then waits for those days.
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=500),
+        code_version="2",
     )
     def replays(
         context: dg.AssetExecutionContext,
@@ -61,8 +68,9 @@ def build(
     ) -> TeamDayRows:
         """The policy of the day before over this day, which it has not seen: what it would have kept, by counts alone.
 
-        Only whole days are replayed, by policies of whole days. On one seeded draw of what would be left, weighted, the
-        anomalies of the day are looked for again.
+        Only whole days are replayed, by policies of whole days, under the overrides that held in each hour and the
+        boosts that the days before raise. On one seeded draw of what would be left, weighted, the anomalies of the day
+        are looked for again.
         """
         wanted = team_days(context.partition_keys)
         read = materializations.of(database, "raw_logs", raw_logs.team_days)
@@ -72,7 +80,8 @@ def build(
             by_day = _documents(documents)
             days = [d for d in wanted if d.team_id == team_id and {d, _before(d)} <= whole and by_day.get(_before(d))]
             members, patterns = (signatures.of(days).read(t) for t in ("signature_members", "signatures"))
-            anomalies = anomaly_reports.of(days).read("anomalies")
+            reports = anomaly_reports.of(d for d in anomaly_reports.team_days if d.team_id == team_id)
+            anomalies = reports.read("anomalies")
             logs = raw_logs.of(d for d in raw_logs.team_days if d.team_id == team_id)
             for at in days:
                 # The window is only read where there is something to find again: it is the costly part.
@@ -89,6 +98,7 @@ def build(
                         mine,
                         by_day[_before(at)],
                         by_day.get(at, {}),
+                        _said(database, at, by_day[_before(at)], anomalies, boost),
                     )
                 )
         rows = frames.stack(made)
@@ -182,13 +192,27 @@ def _replay(
     anomalies: pd.DataFrame,
     before: Mapping[tuple[str, str], Mapping[str, Any]],
     own: Mapping[tuple[str, str], Mapping[str, Any]],
+    said: Mapping[tuple[str, str], OverlayHours],
 ) -> pd.DataFrame:
     today = rows[rows["day"] == at.day]
-    found, left = replay_day(at.day, today, members, before, own)
+    found, left = replay_day(at.day, today, members, before, own, said)
     if anomalies.empty:
         return found
     series = day_series(today, rows[rows["day"] != at.day], days, members, patterns)
     return found_again(found, left, series, members, patterns, anomalies)
+
+
+def _said(
+    database: Database,
+    at: TeamDay,
+    scopes: Collection[tuple[str, str]],
+    anomalies: pd.DataFrame,
+    boost: BoostSettings,
+) -> dict[tuple[str, str], OverlayHours]:
+    """The overlays of the day's hours: overrides as the ledger has them, boosts as the days before raise them."""
+    earlier = anomalies[(anomalies["day"] < at.day) & (anomalies["day"] >= at.day - timedelta(days=boost.reach_days))]
+    found = served.day_overlays(database, [at.team_id], at.day).with_boosts(boosts_of(earlier, boost))
+    return {scope: found.during(at.team_id, *scope, at.day) for scope in scopes}
 
 
 def _verdicts(

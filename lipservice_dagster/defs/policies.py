@@ -5,12 +5,15 @@ import pandas as pd
 
 from lipservice_dagster.advisors.model import Model
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.budget import in_words as budget_in_words
+from lipservice_dagster.core.budget import key_of
 from lipservice_dagster.core.make_policy import make_policy
 from lipservice_dagster.core.policy import parse, to_json, version
 from lipservice_dagster.core.policy_settings import PolicySettings
+from lipservice_dagster.core.ramp import goals_fingerprint
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.advising import Advice, Consultation
-from lipservice_dagster.defs.policy_past import Past, shared
+from lipservice_dagster.defs.policy_past import Past, share
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage.database import Database
@@ -34,7 +37,7 @@ def build(
         partitions=partitions,
         fills=["policies"],
         kinds={"python", "postgres"},
-        code_version="3",
+        code_version="4",
         pool=LLM_POOL if model else None,
     )
     def policies(
@@ -54,9 +57,10 @@ def build(
         consultation = Consultation(model, database, context.run.run_id, context.log)
         made = []
         for team_id, tables in signatures.by_team():
+            asked = settings.of_team(team_id)
             days = [d for d in wanted if d.team_id == team_id]
             patterns = tables.read()
-            past = Past(database, team_id, [d.day for d in days], settings)
+            past = Past(database, team_id, [d.day for d in days], asked)
             families, anomalies = clusters.of(days).read(), anomaly_reports.of(days).read("anomalies")
             for at in days:
                 of_patterns, of_families, of_anomalies = (
@@ -67,12 +71,12 @@ def build(
                     of_patterns,
                     of_families,
                     of_anomalies,
-                    rare_logs=settings.rare_logs,
+                    rare_logs=asked.rare_logs,
                     price_per_gb=price_per_gb,
                 )
-                rows = _policies(at, of_patterns, of_anomalies, advice, settings, past)
+                rows = _policies(at, of_patterns, of_anomalies, advice, asked, past)
                 made.append(rows)
-                _show(context, at, rows, price_per_gb, advice)
+                _show(context, at, rows, asked, advice)
         rows = frames.stack([frames.empty(frames.POLICIES), *made])
         return TeamDayRows({"policies": rows}, wanted, made_from=[signatures, clusters, anomaly_reports])
 
@@ -101,7 +105,7 @@ def build(
 def _policies(
     at: TeamDay, patterns: pd.DataFrame, anomalies: pd.DataFrame, advice: Advice, settings: PolicySettings, past: Past
 ) -> pd.DataFrame:
-    overlays = past.overlays(at.day)
+    overlays, end = past.overlays(at.day)
     rows = []
     for (service, environment), part in patterns.groupby(["service", "environment"], sort=True):
         unusual = anomalies[(anomalies["service"] == service) & (anomalies["environment"] == environment)]
@@ -114,11 +118,12 @@ def _policies(
             part,
             unusual,
             advice.judgements,
-            shared(settings, part, patterns),
+            settings,
             llm_model=advice.model_for(names),
             judged_by=advice.sentence(names),
-            overlay=overlays.of(service, environment),
+            overlay=overlays.of(at.team_id, service, environment, end),
             before=past.before(service, environment, at.day),
+            share=share(part, patterns),
         )
         past.add(policy)
         rows.append(
@@ -134,13 +139,16 @@ def _policies(
                 "kept_logs": policy.expected.kept_logs,
                 "kept_bytes": policy.expected.kept_bytes,
                 "generated_by": policy.generated_by,
+                "budget": key_of(settings),
+                "goals_fingerprint": goals_fingerprint(policy),
+                "window_fingerprint": policy.ramp.window_fingerprint if policy.ramp else "",
             }
         )
     return pd.DataFrame(rows, columns=list(frames.POLICIES))
 
 
 def _show(
-    context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, price_per_gb: float, advice: Advice
+    context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, asked: PolicySettings, advice: Advice
 ) -> None:
     shown_rows = rows.assign(saved=1 - rows["kept_bytes"] / rows["bytes"].where(rows["bytes"] > 0))
     total, kept = float(rows["bytes"].sum()), float(rows["kept_bytes"].sum())
@@ -149,7 +157,8 @@ def _show(
             "dagster/partition_row_count": len(rows),
             "expected_saving_share": round(1 - kept / total, 4) if total else 0.0,
             "expected_saving_bytes": total - kept,
-            "expected_saving_a_month": round((total - kept) / GB * price_per_gb * 30, 2),
+            "expected_saving_a_month": round((total - kept) / GB * asked.price_per_gb * 30, 2),
+            "budget": budget_in_words(asked),
             "policies": shown.table(
                 shown_rows.sort_values(["bytes", "service"], ascending=[False, True]),
                 ["service", "environment", "version", "generated_by", "logs", "kept_logs", "saved"],

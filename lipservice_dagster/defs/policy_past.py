@@ -17,11 +17,12 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pandas as pd
 
+from lipservice_dagster.core.budget import Share
 from lipservice_dagster.core.policy import Policy, parse
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.core.ramp import window_days
 from lipservice_dagster.partitions import TeamDay
-from lipservice_dagster.storage import overrides
+from lipservice_dagster.storage import served
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import read
 
@@ -50,15 +51,16 @@ class Past:
             if timedelta() < day - policy.day <= timedelta(days=self._span)
         ]
 
-    def overlays(self, day: date) -> overrides.Overlays:
-        """The overrides in force when a day ended."""
-        return overrides.overlays(self._database, self._team_id, datetime.combine(day, time(), UTC) + timedelta(days=1))
+    def overlays(self, day: date) -> tuple[served.Overlays, datetime]:
+        """The overrides in force when a day ended, and that moment."""
+        end = datetime.combine(day, time(), UTC) + timedelta(days=1)
+        return served.overlays(self._database, [self._team_id], end), end
 
 
-def shared(settings: PolicySettings, part: pd.DataFrame, whole: pd.DataFrame) -> PolicySettings:
-    """The settings with a service's share of its team's budget; frames of `frames.SIGNATURES`."""
+def share(part: pd.DataFrame, whole: pd.DataFrame) -> Share:
+    """A service's share of its team's volume; frames of `frames.SIGNATURES` of a day."""
     shares = []
     for column in ("weighted_bytes", "weighted_logs"):
         total = float(whole[column].sum())
         shares.append(float(part[column].sum()) / total if total else 1.0)
-    return settings.shared(*shares)
+    return Share(*shares)

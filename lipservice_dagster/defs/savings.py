@@ -8,7 +8,7 @@ from lipservice_dagster.core.savings import InForce, savings_of
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
-from lipservice_dagster.storage import materializations, releases
+from lipservice_dagster.storage import materializations, releases, served
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
 
@@ -23,15 +23,15 @@ def build(partitions: dg.MultiPartitionsDefinition, price_per_gb: float) -> list
         fills=["savings"],
         kinds={"python", "postgres"},
         deps=["policy_releases"],
-        code_version="1",
+        code_version="2",
     )
     def savings(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], raw_logs: TeamDayTables
     ) -> TeamDayRows:
         """What live policies in fact kept of a whole day, by the weights of its logs, beside what was expected.
 
-        What should have been kept follows from the releases that were in force in each hour, over what there was. A
-        service in shadow, and an open day, have no row.
+        What should have been kept follows from the releases, overrides and boosts that were in force in each hour, over
+        what there was. A service in shadow, and an open day, have no row.
         """
         wanted = team_days(context.partition_keys)
         read = materializations.of(database, "raw_logs", wanted)
@@ -41,7 +41,9 @@ def build(partitions: dg.MultiPartitionsDefinition, price_per_gb: float) -> list
                 whole = at in read and read[at].hours == frames.HOURS
                 in_force = _in_force(database, at) if whole else {}
                 if any(r.drops for entries in in_force.values() for r in entries):
-                    found.append(savings_of(at.day, tables.of([at]).read(columns=_READ), in_force))
+                    said = served.day_overlays(database, [team_id], at.day)
+                    hours = {scope: said.during(team_id, *scope, at.day) for scope in in_force}
+                    found.append(savings_of(at.day, tables.of([at]).read(columns=_READ), in_force, hours))
         rows = frames.stack(found)
         for at in wanted:
             _show(context, at, rows[(rows["team_id"] == at.team_id) & (rows["day"] == at.day)], price_per_gb)

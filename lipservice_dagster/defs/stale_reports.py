@@ -1,22 +1,25 @@
-"""stale_reports: the sensor that makes anomaly reports and backtests again whose window has been made anew since.
+"""stale_reports: the sensor that makes reports, policies and backtests again that were made from something else.
 
 A window changes when one of its days is made later than the report: late logs, a backfill out of order, a day that was
-still open. What is stale is asked of PostgreSQL at each tick; the cursor remembers what has been asked for and is not
-done yet, so that nothing is asked twice while it runs, and what failed is asked again a limited number of times.
+still open. Policies change too when the days before theirs do, and when another budget is asked for. What is stale is
+asked of PostgreSQL at each tick; the cursor remembers what has been asked for and is not done yet, so that nothing is
+asked twice while it runs, and what failed is asked again a limited number of times.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
+from lipservice_dagster.core.budget import key_of
+from lipservice_dagster.core.ramp import window_days
 from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.windows import Stale, stale_reports, stale_verdicts
+from lipservice_dagster.storage.windows import Stale, stale_policies, stale_reports, stale_verdicts
 
 NAME = "stale_reports"
 MOST_ATTEMPTS = 3
@@ -73,10 +76,10 @@ def build(settings: Settings) -> dg.SensorDefinition:
         teams = set(context.instance.get_dynamic_partitions(TEAMS_NAME))
         first_day = settings.partitions_start()
         stale = stale_reports(database, settings.window_days, first_day)
-        # A team's verdicts are judged again once its reports, and with them its policies, are what they should be.
-        unsettled = {s.team_day.team_id for s in stale}
-        verdicts = stale_verdicts(database, settings.backtest_days, first_day)
-        stale += [s for s in verdicts if s.team_day.team_id not in unsettled]
+        # A team's policies are made again once its reports are what they should be, its verdicts once its policies are.
+        for more in (_stale_policies(database, settings, first_day), _stale_verdicts(database, settings, first_day)):
+            unsettled = {s.team_day.team_id for s in stale}
+            stale += [s for s in more if s.team_day.team_id not in unsettled]
         stale = [s for s in stale if str(s.team_day.team_id) in teams]
         at_work = _at_work(context.instance) if memory.asked else set()
         groups, memory = plan(stale, memory, at_work, settings.stale_reports_per_tick)
@@ -85,7 +88,7 @@ def build(settings: Settings) -> dg.SensorDefinition:
             return dg.SensorResult(run_requests=requests, cursor=memory.text())
         context.update_cursor(memory.text())
         if not stale:
-            return dg.SkipReason("every report and every verdict has read what its window holds")
+            return dg.SkipReason("every report, policy and verdict was made from what there is")
         given_up = sorted(k for k, a in memory.asked.items() if a.attempt == MOST_ATTEMPTS and a.run_key not in at_work)
         failed = (
             f"; {len(given_up)} failed {MOST_ATTEMPTS} times, first {given_up[0]}: see their runs" if given_up else ""
@@ -93,6 +96,22 @@ def build(settings: Settings) -> dg.SensorDefinition:
         return dg.SkipReason(f"{len(stale)} stale partitions, their teams at work or waiting{failed}")
 
     return sensor
+
+
+def _stale_policies(database: Database, settings: Settings, first_day: date) -> list[Stale]:
+    asked = settings.policy_settings()
+    return stale_policies(
+        database,
+        budget=key_of(asked),
+        team_budgets={team: key_of(asked.of_team(team)) for team in asked.team_budgets},
+        span=window_days(asked.fall_a_day, asked.min_rate),
+        backtest_days=settings.backtest_days,
+        first_day=first_day,
+    )
+
+
+def _stale_verdicts(database: Database, settings: Settings, first_day: date) -> list[Stale]:
+    return stale_verdicts(database, settings.backtest_days, first_day, boost_days=settings.boost_settings().reach_days)
 
 
 def plan(stale: Sequence[Stale], memory: Memory, at_work: set[str], most: int) -> tuple[list[list[Stale]], Memory]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -15,34 +15,29 @@ from lipservice_dagster.storage.tables import boosts
 _COLUMNS = [boosts.c[name] for name in Boost.__dataclass_fields__]
 
 
-def add(database: Database, entries: Sequence[Boost]) -> int:
-    """Append those that are not there yet; returns how many."""
+def add(database: Database, entries: Sequence[Boost], *, now: datetime | None = None) -> int:
+    """Append those that are not there yet, dated ``now`` (None: by the database's clock); returns how many."""
     if not entries:
         return 0
     statement = pg.insert(boosts).on_conflict_do_nothing().returning(boosts.c.id)
+    dated = {} if now is None else {"added_at": now}
     with database.engine.begin() as connection:
-        return len(connection.execute(statement.values([vars(e) for e in entries])).all())
+        return len(connection.execute(statement.values([vars(e) | dated for e in entries])).all())
 
 
-def in_force(database: Database, team_id: int, at: datetime, service: str | None = None) -> list[Boost]:
-    """The team's boosts (or one service's) at an instant: one a service, environment and pattern.
-
-    Where several overlap it is the one of the greatest factor, and of those the one that ends last.
-    """
+def standing(
+    database: Database, team_ids: Collection[int], first: datetime, last: datetime
+) -> list[tuple[Boost, datetime]]:
+    """The boosts of teams in force at some moment from ``first`` to ``last``, oldest first, each with when it was
+    added: before that it could not be served."""
     statement = (
-        sa.select(*_COLUMNS)
-        .ext(pg.distinct_on(boosts.c.service, boosts.c.environment, boosts.c.signature))
-        .where(boosts.c.team_id == team_id, boosts.c.starts_at <= at, boosts.c.ends_at > at)
-        .order_by(
-            boosts.c.service,
-            boosts.c.environment,
-            boosts.c.signature,
-            boosts.c.factor.desc(),
-            boosts.c.ends_at.desc(),
-            boosts.c.id,
+        sa.select(boosts.c.added_at, *_COLUMNS)
+        .where(
+            boosts.c.team_id.in_(set(team_ids)),
+            sa.func.greatest(boosts.c.starts_at, boosts.c.added_at) <= last,
+            boosts.c.ends_at > sa.func.greatest(first, boosts.c.added_at),
         )
+        .order_by(boosts.c.id)
     )
-    if service is not None:
-        statement = statement.where(boosts.c.service == service)
     with database.engine.connect() as connection:
-        return [Boost(**row._mapping) for row in connection.execute(statement)]
+        return [(Boost(*row[1:]), row[0]) for row in connection.execute(statement)]

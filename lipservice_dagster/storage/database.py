@@ -108,7 +108,7 @@ class Database:
         with self.engine.connect() as connection:
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _UPGRADE_LOCK})
             try:
-                config = _alembic()
+                config = alembic_config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 connection.commit()
@@ -133,13 +133,14 @@ class Database:
 
 def head() -> str:
     """The newest migration of this code."""
-    revision = ScriptDirectory.from_config(_alembic()).get_current_head()
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if revision is None:
         raise DatabaseError(f"{_MIGRATIONS} holds no migration")
     return revision
 
 
-def _alembic() -> Config:
+def alembic_config() -> Config:
+    """Alembic's configuration for our migrations."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config

@@ -6,7 +6,7 @@ at a moment follows from the entries up to it, so that the answer for a moment i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.dialects import postgresql as pg
 
-from lipservice_dagster.core.overlay import Kind, Overlay, Override, contradiction
+from lipservice_dagster.core.overlay import Kind, Override, contradiction
 from lipservice_dagster.core.problems import explain
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import overrides, services, signatures
@@ -182,28 +182,26 @@ def history(database: Database, team_id: int, service: str | None = None) -> lis
         return _fetch(connection, statement)
 
 
-def overlays(database: Database, team_id: int, at: datetime) -> Overlays:
-    """The overrides of a team in force at a moment, ready to be asked by service and environment."""
+def standing(
+    database: Database, team_ids: Collection[int], first: datetime, last: datetime
+) -> list[tuple[Entry, datetime | None]]:
+    """The overrides of teams in force at some moment from ``first`` to ``last``, oldest first, each with when it ended
+    or will end (None: it has no end)."""
+    ending = overrides.alias("ending")
+    ends = sa.func.least(overrides.c.until, ending.c.at)
+    statement = (
+        sa.select(ends.label("ends"), *_COLUMNS)
+        .select_from(overrides.outerjoin(ending, ending.c.ends == overrides.c.id))
+        .where(
+            overrides.c.team_id.in_(set(team_ids)),
+            overrides.c.entry == ADDED,
+            overrides.c.at <= last,
+            sa.or_(ends.is_(None), ends > first),
+        )
+        .order_by(overrides.c.id)
+    )
     with database.engine.connect() as connection:
-        return Overlays(team_id, tuple(_fetch(connection, _standing(team_id, None, at))))
-
-
-def overlay(database: Database, team_id: int, service: str, environment: str, at: datetime) -> Overlay:
-    """The overlay with the overrides of a service and environment in force at a moment."""
-    return overlays(database, team_id, at).of(service, environment)
-
-
-@dataclass(frozen=True)
-class Overlays:
-    """A team's overrides in force at a moment."""
-
-    team_id: int
-    entries: tuple[Entry, ...]
-
-    def of(self, service: str, environment: str) -> Overlay:
-        """The overlay of a service and environment."""
-        said = [e.override for e in self.entries if e.service == service and _meet(e.environment, environment)]
-        return Overlay(team_id=self.team_id, service=service, environment=environment, overrides=tuple(said))
+        return [(Entry(*row[1:]), row[0]) for row in connection.execute(statement)]
 
 
 def matched(database: Database, team_id: int, service: str, template: str) -> list[str]:

@@ -150,6 +150,9 @@ policies = _team_day_table(
     _column("kept_logs", sa.Double(), "logs that the policy is expected to keep"),
     _column("kept_bytes", sa.Double(), "bytes that it is expected to keep"),
     _column("generated_by", Text, "the advisor that judged the patterns, or keep-all"),
+    _column("budget", Text, "the budget that was asked for of the team"),
+    _column("goals_fingerprint", Text, "hash of the rates that worth and budget ask for without the ramp"),
+    _column("window_fingerprint", Text, "hash of those of the days before that its ramp read"),
 )
 
 replays = _team_day_table(

@@ -1,12 +1,12 @@
-"""The windows that anomaly reports read: their fingerprints, and the reports whose window is not what it was.
+"""The windows that anomaly reports read, and what of the graph was made from something else than there is now.
 
-What belongs here: the one definition of a window's fingerprint. It is SQL, so that a question about all reports of all
-teams is one query, and what a report stores is what it is later compared with.
+What belongs here: the one definition of a window's fingerprint, and the questions for what is stale. They are SQL, so
+that a question about all reports of all teams is one query, and what a report stores is what it is later compared with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -68,6 +68,44 @@ SELECT w.team_id, w.day, w.fingerprint,
 """
 
 
+# A policy follows from its day, from the goals of the policies of the ramp's window (`core.ramp`, whose fingerprint is
+# counted here in the same way), and from the budget that is asked for. Of the day age decides; another budget counts
+# for the days that a verdict of the newest one still reads: those before stay as they were made.
+_STALE_POLICIES = """
+WITH found AS (
+    SELECT team_id, day, service, environment, budget, window_fingerprint AS stored,
+           left(encode(sha256(convert_to(coalesce(string_agg(day || ' ' || goals_fingerprint, ';') OVER (
+             PARTITION BY team_id, service, environment ORDER BY day
+             RANGE BETWEEN make_interval(days => CAST(:span AS int)) PRECEDING AND interval '1 day' PRECEDING
+           ), ''), 'UTF8')), 'hex'), 16) AS fingerprint,
+           max(day) OVER (PARTITION BY team_id) AS newest,
+           coalesce(own.asked, :asked) AS asked
+      FROM policies
+      LEFT JOIN unnest(CAST(:teams AS int[]), CAST(:budgets AS text[])) AS own (team, asked) ON team = team_id
+     WHERE day >= CAST(:first_day AS date) - CAST(:span AS int)
+), days AS (
+    SELECT team_id, day,
+           bool_or(fingerprint <> stored OR budget <> asked AND day >= newest - CAST(:backtest_days AS int)) AS other,
+           string_agg(fingerprint || asked, ';' ORDER BY service, environment) AS print
+      FROM found GROUP BY team_id, day
+), made AS (
+    SELECT p.team_id, p.day, p.written_at,
+           (SELECT max(m.written_at) FROM materializations AS m
+             WHERE (m.team_id, m.day) = (p.team_id, p.day)
+               AND m.asset IN ('signatures', 'clusters', 'anomaly_reports')) AS inputs_at
+      FROM materializations AS p
+     WHERE p.asset = 'policies' AND p.written_at IS NOT NULL AND p.day >= :first_day
+)
+SELECT made.team_id, made.day,
+       left(encode(sha256(convert_to(concat_ws(' ', print, extract(epoch FROM inputs_at)), 'UTF8')), 'hex'), 16)
+         AS fingerprint,
+       EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = made.team_id AND a.status = 'running'
+                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
+  FROM made LEFT JOIN days ON (days.team_id, days.day) = (made.team_id, made.day)
+ WHERE coalesce(other, false) OR written_at < inputs_at
+ ORDER BY made.day, made.team_id
+"""
+
 # Backtests read what may be made out of order too: the policy of the day before, and the replays of the days before.
 # Here age decides: what was made anew with the same content costs a verdict, and nothing reads verdicts further on.
 _STALE_VERDICTS = """
@@ -76,24 +114,32 @@ WITH verdicts AS (
            (SELECT max(m.written_at) FROM materializations AS m
              WHERE m.team_id = b.team_id AND (
                    m.day = b.day AND m.asset IN ('raw_logs', 'signatures', 'anomaly_reports', 'policies')
-                   OR m.day = b.day - 1 AND m.asset = 'policies')) AS to_replay_at,
+                   OR m.day = b.day - 1 AND m.asset = 'policies'
+                   OR m.day BETWEEN b.day - CAST(:boost_days AS int) AND b.day AND m.asset = 'anomaly_reports')
+           ) AS to_replay_at,
            (SELECT max(m.written_at) FROM materializations AS m
              WHERE m.team_id = b.team_id AND m.asset = 'replays'
-               AND m.day BETWEEN b.day - CAST(:days AS int) + 1 AND b.day) AS to_judge_at
+               AND m.day BETWEEN b.day - CAST(:days AS int) + 1 AND b.day) AS to_judge_at,
+           (SELECT raw.written_at FROM materializations AS raw
+             WHERE (raw.asset, raw.team_id, raw.day) = ('raw_logs', b.team_id, b.day)) AS read_at,
+           (SELECT saved.written_at FROM materializations AS saved
+             WHERE (saved.asset, saved.team_id, saved.day) = ('savings', b.team_id, b.day)) AS saved_at
       FROM materializations AS b
       JOIN materializations AS replays ON (replays.asset, replays.team_id, replays.day) = ('replays', b.team_id, b.day)
      WHERE b.asset = 'backtests' AND b.day >= :first_day
 )
 SELECT v.team_id, v.day, replayed_at < to_replay_at AS replay,
-       to_char(greatest(to_replay_at, to_judge_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') AS since,
+       replayed_at < to_replay_at OR judged_at < to_judge_at AS verdict, saved_at < read_at AS savings,
+       to_char(greatest(to_replay_at, to_judge_at, read_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') AS since,
        EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = v.team_id AND a.status = 'running'
                   AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
   FROM verdicts AS v
- WHERE replayed_at < to_replay_at OR judged_at < to_judge_at
+ WHERE replayed_at < to_replay_at OR judged_at < to_judge_at OR saved_at < read_at
  ORDER BY v.day, v.team_id
 """
 
 REPORT, WHOLE_DAY = ("anomaly_reports", "policies"), ("signatures", "clusters", "anomaly_reports", "policies")
+POLICY, SAVINGS = ("policies",), ("savings",)
 VERDICT, REPLAY = ("backtests", "policy_releases"), ("replays", "backtests", "policy_releases")
 
 
@@ -103,8 +149,8 @@ class Stale:
 
     ``fingerprint``: of what there is to read (of a verdict: since when). ``assets``: what has to be made again: a
     report and the policies made from it (`REPORT`); where the day's own signatures or families are older than what they
-    are made of, these first (`WHOLE_DAY`); a verdict (`VERDICT`), or the replay it reads too (`REPLAY`). ``busy``: a
-    run is at work on the team, maybe on this very partition.
+    are made of, these first (`WHOLE_DAY`); policies alone (`POLICY`); a verdict (`VERDICT`), or the replay it reads too
+    (`REPLAY`), and `SAVINGS`, with them or alone. ``busy``: a run is at work on the team, maybe on this very partition.
     """
 
     team_day: TeamDay
@@ -138,14 +184,60 @@ def stale_reports(
     return [Stale(TeamDay(r.team_id, r.day), r.fingerprint, WHOLE_DAY if r.whole_day else REPORT, r.busy) for r in rows]
 
 
-def stale_verdicts(
-    database: Database, days: int, first_day: date, longest_run: timedelta = timedelta(hours=1)
+def stale_policies(
+    database: Database,
+    *,
+    budget: str,
+    team_budgets: Mapping[int, str],
+    span: int,
+    backtest_days: int,
+    first_day: date,
+    longest_run: timedelta = timedelta(hours=1),
 ) -> list[Stale]:
-    """The backtests from ``first_day`` on that are older than what they, or the replay of their day, were made from.
+    """The days from ``first_day`` on whose policies were made from something else than there is now.
 
-    A verdict reads the replays of its day and of the ``days`` - 1 before. In one query, the earliest day first.
+    That is: from other goals of the ``span`` days before (days made out of order, a day made again), for another budget
+    (the latest ``backtest_days`` + 1 days of a team), or before what else they are made from. ``budget`` and
+    ``team_budgets`` (of teams with one of their own) are keys as `core.budget.key_of` makes them. In one query, the
+    earliest day first.
     """
-    values = {"days": days, "first_day": first_day, "longest_run": longest_run}
+    values = {
+        "asked": budget,
+        "teams": list(team_budgets),
+        "budgets": list(team_budgets.values()),
+        "span": span,
+        "backtest_days": backtest_days,
+        "first_day": first_day,
+        "longest_run": longest_run,
+    }
+    with database.engine.connect() as connection:
+        rows = connection.execute(sa.text(_STALE_POLICIES), values).all()
+    return [Stale(TeamDay(r.team_id, r.day), r.fingerprint, POLICY, r.busy) for r in rows]
+
+
+def stale_verdicts(
+    database: Database,
+    days: int,
+    first_day: date,
+    *,
+    boost_days: int = 1,
+    longest_run: timedelta = timedelta(hours=1),
+) -> list[Stale]:
+    """The backtests from ``first_day`` on that are older than what they, or the replay of their day, were made from,
+    and the savings that are older than their day's logs.
+
+    A verdict reads the replays of its day and of the ``days`` - 1 before, a replay the reports of its day and of the
+    ``boost_days`` before. In one query, the earliest day first.
+    """
+    values = {"days": days, "boost_days": boost_days, "first_day": first_day, "longest_run": longest_run}
     with database.engine.connect() as connection:
         rows = connection.execute(sa.text(_STALE_VERDICTS), values).all()
-    return [Stale(TeamDay(r.team_id, r.day), r.since, REPLAY if r.replay else VERDICT, r.busy) for r in rows]
+    return [
+        Stale(
+            TeamDay(r.team_id, r.day),
+            r.since,
+            (REPLAY if r.replay else VERDICT if r.verdict else ()) + (SAVINGS if r.savings else ()),
+            r.busy,
+        )
+        for r in rows
+    ]

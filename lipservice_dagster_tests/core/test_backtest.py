@@ -11,6 +11,7 @@ import pytest
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.backtest import GateSettings, found_again, judge, replay_day
+from lipservice_dagster.core.overlay import Overlay, OverlayHours
 from lipservice_dagster.core.signatures import signatures_of
 from lipservice_dagster.core.window import day_series
 from lipservice_dagster_tests.core.test_replay import policy, row
@@ -82,9 +83,13 @@ def test_days_after_the_day_and_before_the_window_do_not_count() -> None:
     assert judge(bad, DAY - timedelta(days=3), GATE)["passed"]
 
 
-def made(rates: dict[str, float], share: float) -> dict[str, object]:
-    """A document with a budget in force of a share of a million bytes."""
-    return policy(rates) | {"expected": {"bytes": 1e6, "budget_in_force": share * 1e6}}
+def made(rates: dict[str, float], needed: float, asked: float | None = None, kind: str = "reduction") -> dict[str, Any]:
+    """A document made from 10,000 logs of a million bytes; what is needed and asked for are shares of them."""
+    whole = 10_000 if kind == "logs" else 1e6
+    unit = "budget_logs" if kind == "logs" else "budget_bytes"
+    asked = needed if asked is None else asked
+    expected = {"logs": 10_000, "bytes": 1e6, "budget_kind": kind, unit: asked * whole, "budget_needed": needed * whole}
+    return policy(rates) | {"expected": expected}
 
 
 def raw(*rows: dict[str, object]) -> pd.DataFrame:
@@ -92,14 +97,63 @@ def raw(*rows: dict[str, object]) -> pd.DataFrame:
     return pd.DataFrame([{**columns, **r} for r in rows])
 
 
-def test_the_budget_of_a_day_is_the_share_in_force_or_what_the_day_itself_needs() -> None:
-    rows = raw(row("a <*>", "info", [1000.0]))
+def budget(before: dict[str, Any], own: dict[str, Any] | None = None, *, logs: float = 1000.0, **said: Any) -> float:
+    rows = raw(row("a <*>", "info", [logs]))
     _, members = signatures_of(rows)
     key = ("shop", "")
-    found, _ = replay_day(DAY, rows, members, {key: made({"a <*>": 0.25}, 0.25)}, {key: made({}, 0.02)})
-    assert found["budget_bytes"].tolist() == pytest.approx([25_000.0])
-    found, _ = replay_day(DAY, rows, members, {key: made({"a <*>": 0.25}, 0.25)}, {key: made({}, 0.06)})
-    assert found["budget_bytes"].tolist() == pytest.approx([60_000.0])
+    found, _ = replay_day(DAY, rows, members, {key: before}, {key: own} if own else {}, **said)
+    return float(found["budget_bytes"].iloc[0])
+
+
+def test_the_budget_of_a_day_is_the_share_in_force_or_what_the_day_itself_needs() -> None:
+    before = made({"a <*>": 0.25}, 0.25)
+    assert budget(before, made({}, 0.02)) == pytest.approx(25_000)
+    assert budget(before, made({}, 0.06)) == pytest.approx(60_000)
+    assert budget(policy({"a <*>": 0.25}) | {"expected": {"bytes": 0.0}}) == 100_000  # keep-all asks for nothing
+
+
+@pytest.mark.parametrize("logs", [5_000.0, 10_000.0, 20_000.0])
+def test_an_amount_that_was_asked_for_stays_what_it_is_and_what_is_needed_follows_the_volume(logs: float) -> None:
+    grown = logs / 10_000
+    for kind in ("bytes", "money"):
+        assert budget(made({"a <*>": 0.3}, 0.1, 0.3, kind), logs=logs) == pytest.approx(min(3e5, logs * 100))
+        assert budget(made({"a <*>": 0.3}, 0.3, 0.1, kind), logs=logs) == pytest.approx(3e5 * grown)
+    assert budget(made({"a <*>": 0.3}, 0.1, 0.3), logs=logs) == pytest.approx(3e5 * grown)
+    # Of logs: 3,000 of them, in bytes of those that are kept.
+    assert budget(made({"a <*>": 0.3}, 0.1, 0.3, "logs"), logs=logs) == pytest.approx(3e5)
+
+
+def test_a_method_that_keeps_a_set_amount_to_a_share_of_the_volume_fails_as_the_volume_doubles() -> None:
+    rows = raw(row("a <*>", "info", [20_000.0]))
+    _, members = signatures_of(rows)
+    for kind, passed in (("reduction", True), ("bytes", False), ("logs", False), ("money", False)):
+        before = made({"a <*>": 0.3}, 0.1, 0.3, kind)
+        found, _ = replay_day(DAY, rows, members, {("shop", ""): before}, {})
+        assert judge(found, DAY, GateSettings(min_days=1))["passed"] is passed, kind
+
+
+def said_of(*hours: tuple[int, dict[str, Any]]) -> dict[tuple[str, str], OverlayHours]:
+    scope = {"team_id": 7, "service": "shop", "environment": ""}
+    return {("shop", ""): OverlayHours(DAY, tuple((h, Overlay.model_validate(scope | o)) for h, o in hours))}
+
+
+CAP = {"kind": "cap", "rate": 0.1, "until": "2026-09-11T00:00:00Z", "owner": "ada", "reason": "loud"}
+TIMES_TEN = {"factor": 10, "until": "2026-09-10T06:00:00Z", "reason": "a spike"}
+
+
+def test_a_replay_is_decided_with_what_people_and_incidents_said_hour_by_hour() -> None:
+    rows = raw(row("a <*>", "info", [100.0] * 24), row("a <*>", "error", [1.0] * 24))
+    _, members = signatures_of(rows)
+    before = {("shop", ""): made({"a <*>": 0.25}, 0.25)}
+    said = said_of((0, {"boosts": [TIMES_TEN]}), (6, {}), (18, {"overrides": [CAP]}))
+    found, _ = replay_day(DAY, rows, members, before, {}, said)
+    assert found["kept_logs"].iloc[0] == pytest.approx(6 * 100 + 12 * 25 + 6 * 10 + 24)
+    assert found["kept_errors"].iloc[0] == 24
+    # What the boost keeps besides is added to what may be kept.
+    plain, _ = replay_day(DAY, rows, members, before, {}, said_of((0, {}), (18, {"overrides": [CAP]})))
+    more = found["kept_bytes"].iloc[0] - plain["kept_bytes"].iloc[0]
+    assert more == pytest.approx(6 * 75 * 100)
+    assert found["budget_bytes"].iloc[0] - plain["budget_bytes"].iloc[0] == pytest.approx(more)
 
 
 def test_a_service_without_a_policy_of_the_day_before_is_left_out_and_stays_whole() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.budget import Share, budget_of, key_of
 from lipservice_dagster.core.effect import expected_effect, severity_volumes
 from lipservice_dagster.core.judgements import WORTH, Judgement
 from lipservice_dagster.core.make_policy import make_policy
@@ -215,11 +216,60 @@ def test_a_budget_in_logs_is_kept_to_and_thins_large_logs_no_more_than_small_one
     assert "The budget is 100,000 logs a day" in policy.reasoning
 
 
-def test_a_service_has_its_share_of_its_teams_budget():
-    asked = PolicySettings(budget_logs=1_000.0).shared(0.5, 0.1)
-    assert asked.budget_logs == pytest.approx(100)
-    assert PolicySettings(budget_money=10.0).shared(0.5, 0.1).budget_money == 5
-    assert PolicySettings().shared(0.5, 0.1) == PolicySettings()
+@pytest.mark.parametrize(
+    ("asked", "kept", "words"),
+    [
+        (
+            {"budget_logs": 1_000.0},
+            100.0,
+            "The team's budget is 1,000 logs a day; this service's part, 10.0%, is 100 logs",
+        ),
+        ({"budget_bytes": 1e6}, 5e5, "The team's budget is 1 MB a day; this service's part, 50.0%, is 500 kB"),
+        (
+            {"budget_money": 3.0, "price_per_gb": 2.0},
+            25e6,
+            "The team's budget is 3.00 a month, which at 2 a GB is 50 MB a day; this service's part, 50.0%, is 25 MB",
+        ),
+        ({}, 300.0, "To save 70% of the bytes, 300 bytes may be kept"),
+    ],
+)
+def test_a_service_has_its_share_of_its_teams_budget(asked, kept, words):
+    found = budget_of(PolicySettings(**asked), 1_000.0, Share(bytes=0.5, logs=0.1))
+    assert found.amount == pytest.approx(kept)
+    assert found.words == words
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "said"),
+    [
+        ({}, "reduction", 0.7),
+        ({"budget_bytes": 50e6}, "bytes", 50e6),
+        ({"budget_logs": 1e5}, "logs", 1e5),
+        ({"budget_money": 3.0, "price_per_gb": 2.0}, "money", 3.0),
+    ],
+)
+def test_a_policy_says_which_budget_was_asked_for_and_what_is_needed_and_in_force(asked, kind, said):
+    pair = day_of(BULK, row(2, "opened <*>", {"info": 50}))
+    expected = make(pair, **asked).expected
+    assert (expected.budget_kind, expected.budget_asked) == (kind, said)
+    amount = expected.budget_logs if kind == "logs" else expected.budget_bytes
+    assert amount is not None
+    rare = 50 if kind == "logs" else 50 * 100
+    assert expected.budget_needed == pytest.approx(0.01 * (1e6 if kind == "logs" else 1e8) + rare)
+    assert expected.budget_in_force == pytest.approx(amount * (100 if kind == "logs" else 1), rel=1e-3)
+    below = make(pair, budget_bytes=10.0).expected
+    assert below.budget_in_force == below.budget_needed
+    assert (below.budget_bytes, below.budget_asked) == (10.0, 10.0)
+
+
+def test_a_teams_own_budget_takes_the_place_of_the_general_one():
+    settings = PolicySettings(budget_money=30.0, team_budgets={7: {"reduction": 0.5}, 8: {"bytes": 1e9}})
+    assert [key_of(settings.of_team(team)) for team in (6, 7, 8)] == [
+        "money 30.0 at 0.25",
+        "reduction 0.5",
+        "bytes 1000000000.0",
+    ]
+    assert settings.of_team(7).min_rate == settings.min_rate
 
 
 @pytest.mark.parametrize(
@@ -228,6 +278,11 @@ def test_a_service_has_its_share_of_its_teams_budget():
         ({"budget_bytes": 1.0, "budget_logs": 1.0}, "budget_bytes and budget_logs are set"),
         ({"budget_money": 1.0, "target_reduction": 0.5}, "budget_money and target_reduction are set"),
         ({"budget_money": 1.0, "price_per_gb": 0.0}, "say what a gigabyte costs"),
+        ({"team_budgets": {7: {"bytes": 1.0, "logs": 1.0}}}, "team_budgets.7\n.*names bytes and logs: name one of"),
+        ({"team_budgets": {7: {}}}, "names no budget: name one of reduction, bytes, logs, money"),
+        ({"team_budgets": {7: {"byts": 1.0}}}, "team_budgets.7.byts\n.*Extra inputs"),
+        ({"team_budgets": {7: {"money": 0.0}}}, "team_budgets.7.money\n.*greater than 0"),
+        ({"team_budgets": {7: {"reduction": 1.0}}}, "team_budgets.7.reduction\n.*less than 1"),
     ],
 )
 def test_a_budget_is_asked_for_in_one_way(asked, message):

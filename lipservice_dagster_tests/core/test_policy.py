@@ -183,6 +183,8 @@ def test_a_difference_reads_as_sentences_with_the_largest_change_first():
         ({"generated_by": "keep-all"}, "global_rate is 0.1, and generated_by says keep-all"),
         ({"expected": {"logs": 5, "kept_logs": 6}}, "expected.kept_logs is 6.0, more than the 5.0 logs there are"),
         ({"expected": {"budget_bytes": 5, "budget_logs": 6}}, "a budget is asked for in one way"),
+        ({"expected": {"budget_kind": "money"}}, "expected.budget_kind is 'money' with budget_bytes None"),
+        ({"expected": {"budget_kind": "time"}}, "expected.budget_kind: .*'reduction', 'bytes', 'logs' or 'money'"),
         ({"ramp": {"fall": 1.5}}, "ramp.fall: .*less than 1"),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.overlay import Overlay, OverlayHours
 from lipservice_dagster.core.replay import figures, replay, thinned
 from lipservice_sampler.text import message_id, signature
 
@@ -64,8 +65,8 @@ def test_rates_are_those_of_the_decision_by_template_severity_and_text() -> None
 
 def test_messages_find_the_template_of_the_policy_and_not_that_of_their_day() -> None:
     found = replay(raw(row("user anna logged in", "info", [8.0])), policy({"user <*> logged in": 0.5}))
-    assert found.rate.tolist() == [0.5]
-    assert replay(raw(row("", "info", [8.0])), policy({"other": 0.5})).rate.tolist() == [0.1]
+    assert found.rate.tolist() == [[0.5] * 24]
+    assert replay(raw(row("", "info", [8.0])), policy({"other": 0.5})).rate.tolist() == [[0.1] * 24]
 
 
 def test_figures_count_patterns_that_are_likely_to_be_seen_and_what_counts_lose() -> None:
@@ -90,6 +91,33 @@ def test_draws_agree_with_the_expectation_and_with_the_closed_form_of_the_varian
     assert rebuilt.mean(axis=0) == pytest.approx([500.5, 50.0], abs=4 * float(np.sqrt(variance.max() / 300)))
     assert rebuilt.var(axis=0) == pytest.approx(variance, rel=0.35)
     assert stored.mean(axis=0) == pytest.approx(found.kept.sum(axis=1), rel=0.1)
+
+
+def spoken(*hours: tuple[int, dict[str, object]]) -> OverlayHours:
+    scope = {"team_id": 7, "service": "shop", "environment": ""}
+    return OverlayHours(DAY, tuple((h, Overlay.model_validate(scope | said)) for h, said in hours))
+
+
+def test_an_overlay_is_decided_with_by_service_and_by_template_in_its_hours() -> None:
+    rows = raw(
+        row("served <*>", "info", [100.0, 100.0]),
+        row("unlisted", "info", [100.0, 100.0]),
+        row("served <*>", "error", [5.0, 5.0]),
+        row(frames.REST_MESSAGE, "info", [40.0, 40.0]),
+    )
+    entry = {"until": "2026-09-11T00:00:00Z", "owner": "ada", "reason": "so it is"}
+    whole = entry | {"kind": "never_sample", "template": "served <*>"}
+    cap = entry | {"kind": "cap", "rate": 0.05}
+    found = replay(rows, policy({"served <*>": 0.2}, first=10), spoken((0, {"overrides": [whole, cap]}), (1, {})))
+    # The rest-row and the first logs of an unlisted pattern are capped too; errors are not.
+    assert found.kept[:, 0].tolist() == pytest.approx([100.0, 5.0, 5.0, 2.0])
+    assert found.kept[:, 1].tolist() == pytest.approx([20.0, 10 + 90 * 0.1, 5.0, 40.0])
+
+
+def test_an_overlay_that_says_nothing_changes_nothing() -> None:
+    rows = raw(row("served <*>", "info", [100.0]), row("unlisted", "info", [50.0]))
+    document = policy({"served <*>": 0.2}, first=10)
+    assert np.array_equal(replay(rows, document, spoken((0, {}))).kept, replay(rows, document).kept)
 
 
 def test_what_is_sampled_already_keeps_its_weight() -> None:

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lipservice_dagster.core.budget import key_of
+from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.defs.stale_reports import MOST_ATTEMPTS, Memory, plan
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.log_store import LogWriter
@@ -19,11 +21,14 @@ from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import runs
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.windows import (
+    POLICY,
     REPLAY,
     REPORT,
+    SAVINGS,
     VERDICT,
     WHOLE_DAY,
     Stale,
+    stale_policies,
     stale_reports,
     stale_verdicts,
     window_fingerprints,
@@ -133,6 +138,97 @@ def test_a_verdict_is_stale_where_a_replay_or_a_policy_that_it_read_was_made_lat
         (day(back), VERDICT) for back in (2, 1, 0)
     }
     assert {s.team_day.day for s in stale_verdicts(found.database, 1, FIRST)} == {day(2), day(1)}
+
+
+def stale(world: World, **settings: object) -> dict[date, tuple[str, ...]]:
+    """Days whose policies are stale, and what is to be made again, for these settings."""
+    asked = PolicySettings.model_validate(settings)
+    found = stale_policies(
+        world.database,
+        budget=key_of(asked),
+        team_budgets={team: key_of(asked.of_team(team)) for team in asked.team_budgets},
+        span=7,
+        backtest_days=2,
+        first_day=FIRST,
+    )
+    return {s.team_day.day: s.assets for s in found}
+
+
+def test_policies_are_stale_where_the_goals_of_days_before_or_what_their_day_holds_are_others(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, day(DAYS - 1), LAST)
+    assert stale(found) == {}
+    found.materialise(1, day(2), "policies")  # as it was
+    assert stale(found) == {}
+    with found.database.engine.begin() as connection:
+        changed = "UPDATE policies SET goals_fingerprint = 'other' WHERE day = %s"
+        connection.exec_driver_sql(changed, (day(2),))
+    assert stale(found) == {day(1): POLICY, LAST: POLICY}
+    found.materialise(1, day(2), "policies")
+    assert stale(found) == {}
+    found.materialise(1, day(1), "anomaly_reports")
+    assert stale(found) == {day(1): POLICY}
+
+
+def test_another_budget_makes_new_versions_of_its_teams_latest_policies_and_touches_nothing_else(world: Make) -> None:
+    found = world(backtest_days=2)
+    fill(found)
+    found.run(1, day(DAYS - 1), LAST)
+    before, shares = found.tables(), _shares(found)
+    own = {"team_budgets": {1: {"reduction": 0.3}}}
+    assert stale(found, team_budgets={2: {"reduction": 0.3}}) == {}
+    assert stale(found, **own) == {day(back): POLICY for back in (2, 1, 0)}
+    asked_for_less = world(backtest_days=2, **own)
+    asked_for_less.instance.add_dynamic_partitions("teams", ["1"])
+    asked = settle(asked_for_less)
+    made = {assets_of(request) for request in asked}
+    assert frozenset(POLICY) in made
+    assert made <= {frozenset(a) for a in (POLICY, REPLAY, VERDICT)}
+    after = found.tables()
+    for table in set(before) - {"policies", "replays", "backtests"}:
+        assert after[table] == before[table]
+    assert stale(found, **own) == {}
+    assert [kept > was for kept, was in zip(_shares(found), shares, strict=True)] == [False, True, True, True]
+    told = asked_for_less.instance.get_latest_materialization_event(dg.AssetKey("policies"))
+    assert told is not None
+    assert told.asset_materialization.metadata["budget"].value == "save 30% of each service's bytes"  # type: ignore[union-attr]
+    assert settle(asked_for_less) == []
+
+
+def _shares(world: World) -> list[float]:
+    """What of its bytes each day's policies keep."""
+    statement = "SELECT sum(kept_bytes) / sum(bytes) FROM policies GROUP BY day ORDER BY day"
+    with world.database.engine.connect() as connection:
+        return [row[0] for row in connection.exec_driver_sql(statement)]
+
+
+def test_days_made_out_of_order_by_hand_end_in_the_same_policies(world: Make, another_database: Database) -> None:
+    """The ramp reads days before, which no dependency of the graph declares: what was made too early is found."""
+    asked = {"target_reduction": 0.95, "floor_per_hour": 0.1, "window_days": 1}
+    ordered, mixed = world(**asked), world(on=another_database, **asked)
+    fill(ordered)
+    ordered.run(1, day(DAYS - 1), LAST)
+    assert settle(ordered) == []
+    for back in (0, 3, 1, 2):
+        mixed.run(1, day(back))
+    assert mixed.tables()["policies"] != ordered.tables()["policies"]
+    made = {assets_of(request) for request in settle(mixed)}
+    assert frozenset(POLICY) in made
+    assert mixed.tables() == ordered.tables()
+
+
+def test_savings_older_than_their_logs_are_made_again(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, day(1), LAST)
+    found.materialise(1, LAST, "raw_logs", "signatures", "clusters", "anomaly_reports", "policies")
+    verdicts = stale_verdicts(found.database, 7, FIRST)
+    assert [(s.team_day.day, s.assets) for s in verdicts] == [(LAST, (*REPLAY, *SAVINGS))]
+    found.materialise(1, LAST, *REPLAY)
+    assert [s.assets for s in stale_verdicts(found.database, 7, FIRST)] == [SAVINGS]
+    settle(found)
+    assert stale_verdicts(found.database, 7, FIRST) == []
 
 
 def test_teams_at_work_unknown_teams_and_days_that_are_no_partitions_are_left_alone(world: Make) -> None:

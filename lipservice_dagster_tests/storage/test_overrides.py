@@ -12,11 +12,12 @@ import pytest
 import sqlalchemy as sa
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.overlay import overlay_json
+from lipservice_dagster.core.overlay import Overlay, overlay_json
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import overrides
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.overrides import Entry, OverrideError
+from lipservice_dagster.storage.served import overlays
 from lipservice_dagster.storage.services import register
 from lipservice_dagster.storage.tables import overrides as table
 from lipservice_dagster.storage.team_days import TeamDayRows, write
@@ -35,13 +36,17 @@ def shop(database: Database) -> Database:
     return database
 
 
+def overlay(database: Database, team_id: int, service: str, environment: str, at: datetime) -> Overlay:
+    return overlays(database, [team_id], at).of(team_id, service, environment, at)
+
+
 def add(database: Database, kind: str = "never_sample", **changed: Any) -> Entry:
     values: dict[str, Any] = {"owner": "ada", "reason": "so it is", "until": NOW + HOUR, "now": NOW}
     return overrides.add(database, 7, "shop", kind, **(values | changed))
 
 
 def said(database: Database, at: datetime, environment: str = "prod") -> list[int | None]:
-    return [o.id for o in overrides.overlay(database, 7, "shop", environment, at).overrides]
+    return [o.id for o in overlay(database, 7, "shop", environment, at).overrides]
 
 
 def entries(database: Database) -> list[tuple[str, int, str, datetime]]:
@@ -56,10 +61,10 @@ def test_an_override_is_in_force_from_its_entry_to_its_end(shop: Database) -> No
 
 def test_removing_ends_it_and_the_past_stays_as_it_was(shop: Database) -> None:
     one = add(shop, until=None).id
-    before = overlay_json(overrides.overlay(shop, 7, "shop", "prod", NOW))
+    before = overlay_json(overlay(shop, 7, "shop", "prod", NOW))
     overrides.remove(shop, 7, one, actor="bob", reason="over", now=NOW + HOUR)
     assert said(shop, NOW + HOUR) == []
-    assert overlay_json(overrides.overlay(shop, 7, "shop", "prod", NOW)) == before
+    assert overlay_json(overlay(shop, 7, "shop", "prod", NOW)) == before
     assert entries(shop) == [("added", one, "ada", NOW), ("removed", one, "bob", NOW + HOUR)]
     with pytest.raises(OverrideError, match=f"override {one} was removed at 2026-09-10 13:00"):
         overrides.remove(shop, 7, one, actor="bob", reason="again")
@@ -78,9 +83,9 @@ def test_the_overlay_is_of_one_service_and_environment(shop: Database) -> None:
     everywhere, prod = add(shop).id, add(shop, template=TEMPLATE, environment="prod").id
     assert said(shop, NOW, "prod") == [everywhere, prod]
     assert said(shop, NOW, "") == [everywhere]
-    assert overrides.overlay(shop, 7, "cart", "prod", NOW).overrides == ()
-    assert overrides.overlay(shop, 8, "shop", "prod", NOW).overrides == ()
-    found = overrides.overlay(shop, 7, "shop", "prod", NOW).overrides[1]
+    assert overlay(shop, 7, "cart", "prod", NOW).overrides == ()
+    assert overlay(shop, 8, "shop", "prod", NOW).overrides == ()
+    found = overlay(shop, 7, "shop", "prod", NOW).overrides[1]
     assert (found.signature, found.owner, found.until) == (signature("shop", TEMPLATE), "ada", NOW + HOUR)
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
-from lipservice_dagster.core.boosts import Boost
-from lipservice_dagster.storage import boosts, releases
+from lipservice_dagster.storage import releases
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.releases import LIVE, PINNED, SHADOW, NotPinnedError, Release, UnknownPolicyError
 
 DAY = date(2026, 9, 10)
-NOON = datetime(2026, 9, 10, 12, tzinfo=UTC)
 
 
 def entry(days: int = 0, state: str = SHADOW, **more: str) -> Release:
@@ -65,24 +63,3 @@ def test_only_what_is_pinned_is_unpinned(database: Database) -> None:
     releases.add_by_hand(database, entry(0, LIVE))
     with pytest.raises(NotPinnedError, match="is live"):
         releases.unpin(database, 7, "shop", "", actor="ada", reason="fine")
-
-
-def boost(hour: int, hours: int, factor: float = 10.0, signature: str = "") -> Boost:
-    start = datetime(2026, 9, 10, hour, tzinfo=UTC)
-    return Boost(7, "shop", "", signature, start, start + timedelta(hours=hours), factor, "", "a spike")
-
-
-def test_boosts_are_added_once_and_expire(database: Database) -> None:
-    assert boosts.add(database, [boost(10, 4), boost(10, 4, signature="s1")]) == 2
-    assert boosts.add(database, [boost(10, 4), boost(10, 6)]) == 1
-    assert boosts.add(database, []) == 0
-    assert [b.signature for b in boosts.in_force(database, 7, NOON)] == ["", "s1"]
-    assert [b.ends_at.hour for b in boosts.in_force(database, 7, NOON + timedelta(hours=2))] == [16]
-    for away in (NOON - timedelta(hours=3), NOON + timedelta(hours=4)):
-        assert boosts.in_force(database, 7, away) == []
-    assert boosts.in_force(database, 7, NOON, "other") == []
-
-
-def test_of_boosts_that_overlap_the_greatest_is_in_force(database: Database) -> None:
-    boosts.add(database, [boost(10, 4, 2.0), boost(11, 2, 20.0)])
-    assert [b.factor for b in boosts.in_force(database, 7, NOON)] == [20.0]

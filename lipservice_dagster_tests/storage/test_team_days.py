@@ -129,6 +129,7 @@ def test_json_documents_go_through(database: Database) -> None:
             {
                 "team_id": 7, "day": D1.day, "service": "s", "environment": "", "version": "v", "document": document,
                 "logs": 1.0, "bytes": 1.0, "kept_logs": 1.0, "kept_bytes": 1.0, "generated_by": "rules",
+                    "budget": "", "goals_fingerprint": "", "window_fingerprint": "",
             }
         ]
     )  # fmt: skip
