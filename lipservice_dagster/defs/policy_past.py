@@ -4,8 +4,8 @@ The days before are read from the stored policies of the ramp's window, and thos
 it; so it is no dependency in Dagster's graph, and a range of days need not be run a day at a time. It need not be one:
 the ramp follows from goals, which a day has by itself (`core.ramp`), so making an old day again changes what was stored
 for it and asks for no chain of others; a day of the window that is not there yet makes rates higher, never lower, and
-the policy holds the fingerprint of what it was counted from, by which it is found (`storage.windows.stale_policies`) and
-made again once the days before are others.
+the policy holds the fingerprint of what it was counted from, by which it is found (`storage.windows.stale_policies`)
+and made again once the days before are others.
 
 Overrides are taken as they stood when the day ended, so that a day made again has the same policy; what people said
 since holds all the same, first in the decision.
