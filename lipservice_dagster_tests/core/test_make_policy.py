@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.budget import Share, budget_of, key_of
+from lipservice_dagster.core.budget import Share, TeamBudget, budget_of, key_of
 from lipservice_dagster.core.effect import expected_effect, severity_volumes
 from lipservice_dagster.core.judgements import WORTH, Judgement
 from lipservice_dagster.core.make_policy import make_policy
@@ -263,7 +263,7 @@ def test_a_policy_says_which_budget_was_asked_for_and_what_is_needed_and_in_forc
 
 
 def test_a_teams_own_budget_takes_the_place_of_the_general_one():
-    settings = PolicySettings(budget_money=30.0, team_budgets={7: {"reduction": 0.5}, 8: {"bytes": 1e9}})
+    settings = PolicySettings(budget_money=30.0, team_budgets={7: TeamBudget(reduction=0.5), 8: TeamBudget(bytes=1e9)})
     assert [key_of(settings.of_team(team)) for team in (6, 7, 8)] == [
         "money 30.0 at 0.25",
         "reduction 0.5",
