@@ -1,7 +1,8 @@
 """What live policies in fact kept of a day, beside what they should have kept.
 
 What is stored carries its weight, so a day's raw logs say both what there was (weighted) and what was kept (stored).
-What should have been kept follows from the releases in force, hour by hour, over what there was.
+What should have been kept follows from the releases in force, hour by hour, over what there was. The stamp of a sampled
+log is stored with it: what there was had none, what is kept has.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.effect import ratio
 from lipservice_dagster.core.replay import replay
+from lipservice_sampler.records import stamp_octets
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,14 @@ def savings_of(day: date, raw: pd.DataFrame, in_force: Mapping[tuple[str, str], 
         live = sum(end - r.hour for r, end in zip(releases, ends, strict=False) if r.drops)
         if not live:
             continue
-        expected = frames.hours_matrix(part)
+        expected, stamps = frames.hours_matrix(part), 0.0
         for release, end in zip(releases, ends, strict=True):
             if release.drops:
                 hours = slice(release.hour, end)
-                expected[:, hours] = replay(part, release.document).kept[:, hours]
+                found = replay(part, release.document)
+                expected[:, hours] = found.kept[:, hours]
+                octets = np.array([stamp_octets(rate) for rate in found.rate.tolist()])
+                stamps += float((found.kept - found.sure)[:, hours].sum(axis=1) @ octets)
         weighted = part["weighted_logs"].to_numpy(float)
         kept = expected.sum(axis=1)
         rows.append(
@@ -63,7 +68,7 @@ def savings_of(day: date, raw: pd.DataFrame, in_force: Mapping[tuple[str, str], 
                 "kept_logs": int(part["logs"].sum()),
                 "kept_bytes": int(part["bytes"].sum()),
                 "expected_logs": float(kept.sum()),
-                "expected_bytes": float(kept @ ratio(part["weighted_bytes"].to_numpy(float), weighted)),
+                "expected_bytes": float(kept @ ratio(part["weighted_bytes"].to_numpy(float), weighted)) + stamps,
             }
         )
     return pd.DataFrame(rows, columns=list(frames.SAVINGS)).astype({"live_hours": np.int64})
