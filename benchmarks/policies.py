@@ -45,7 +45,7 @@ from lipservice_dagster.sources.clickhouse import embedded
 SHARES = (0.1, 0.2)
 LOGS = 300_000
 UNTIL, DAYS, JUDGED = date(2026, 9, 10), 10, 3
-EVENTS, DRAWS = 12, 1
+EVENTS = 12
 ONE = timedelta(days=1)
 LEAST_SHARE = 0.01
 
@@ -219,16 +219,14 @@ def _demo() -> list[str]:
             before, today, window = (raw[m] for m in (raw["day"] < day - ONE, raw["day"] == day, raw["day"] < day))
             day_before = day_of(raw[raw["day"] == day - ONE], before)
             made = {share: policies(day_before, share) for share in SHARES}
-            for draw in range(DRAWS):
-                rng = np.random.default_rng([team, day.toordinal(), draw])
-                at = day_of(with_events(today, rng), window)
-                logs = logs_of(at)
-                happened += EVENTS
-                for share in SHARES:
-                    found[share].add(at, made[share], logs)
+            at = day_of(with_events(today, np.random.default_rng([team, day.toordinal(), 0])), window)
+            logs = logs_of(at)
+            happened += EVENTS
+            for share in SHARES:
+                found[share].add(at, made[share], logs)
     intro = (
-        f"**Demo days**: the last {JUDGED} of {DAYS} days of three teams, {LOGS:,} logs a day, {DRAWS} times each with"
-        f" {EVENTS} events put in ({happened} in all: a pattern 2, 3 or 5 times as often or as seldom for 1 to 6 hours)"
+        f"**Demo days**: the last {JUDGED} of {DAYS} days of three teams, {LOGS:,} logs a day, each with {EVENTS} events"
+        f" put in ({happened} in all: a pattern 2, 3 or 5 times as often or as seldom for 1 to 6 hours)"
         " beside the demo's own incidents. An anomaly that is reported of the whole logs is found again where the same"
         " is reported of the same series in hours that overlap; one that is not reported of the whole logs is added."
     )
