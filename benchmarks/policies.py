@@ -225,8 +225,8 @@ def _demo() -> list[str]:
             for share in SHARES:
                 found[share].add(at, made[share], logs)
     intro = (
-        f"**Demo days**: the last {JUDGED} of {DAYS} days of three teams, {LOGS:,} logs a day, each with {EVENTS} events"
-        f" put in ({happened} in all: a pattern 2, 3 or 5 times as often or as seldom for 1 to 6 hours)"
+        f"**Demo days**: the last {JUDGED} of {DAYS} days of three teams, {LOGS:,} logs a day, each with {EVENTS}"
+        f" events put in ({happened} in all: a pattern 2, 3 or 5 times as often or as seldom for 1 to 6 hours)"
         " beside the demo's own incidents. An anomaly that is reported of the whole logs is found again where the same"
         " is reported of the same series in hours that overlap; one that is not reported of the whole logs is added."
     )
