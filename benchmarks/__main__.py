@@ -8,9 +8,14 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import anomalies, clusters, signatures
+from benchmarks import anomalies, clusters, policies, signatures
 
-SECTIONS = {"signatures": signatures.run, "clusters": clusters.run, "anomalies": anomalies.run}
+SECTIONS = {
+    "signatures": signatures.run,
+    "clusters": clusters.run,
+    "anomalies": anomalies.run,
+    "policies": policies.run,
+}
 
 
 def main() -> None:

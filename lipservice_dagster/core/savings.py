@@ -1,7 +1,8 @@
 """What live policies in fact kept of a day, beside what they should have kept.
 
 What is stored carries its weight, so a day's raw logs say both what there was (weighted) and what was kept (stored).
-What should have been kept follows from the releases and the overlays in force, hour by hour, over what there was.
+What should have been kept follows from the releases and the overlays in force, hour by hour, over what there was. The
+stamp of a sampled log is stored with it: what there was had none, what is kept has.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lipservice_dagster.core import frames
 from lipservice_dagster.core.effect import ratio
 from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.replay import replay
+from lipservice_sampler.records import stamp_octets
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,15 @@ def savings_of(
         live = sum(end - r.hour for r, end in zip(releases, ends, strict=False) if r.drops)
         if not live:
             continue
-        expected = frames.hours_matrix(part)
+        expected, stamps = frames.hours_matrix(part), 0.0
         for release, end in zip(releases, ends, strict=True):
             if release.drops:
                 hours = slice(release.hour, end)
-                expected[:, hours] = replay(part, release.document, said.get(key)).kept[:, hours]
+                found = replay(part, release.document, said.get(key))
+                expected[:, hours] = found.kept[:, hours]
+                rates, place = np.unique(found.rate[:, hours], return_inverse=True)
+                octets = np.array([stamp_octets(rate) for rate in rates.tolist()])[place].reshape(-1, end - release.hour)
+                stamps += float(((found.kept - found.sure)[:, hours] * octets).sum())
         weighted = part["weighted_logs"].to_numpy(float)
         kept = expected.sum(axis=1)
         rows.append(
@@ -69,7 +75,7 @@ def savings_of(
                 "kept_logs": int(part["logs"].sum()),
                 "kept_bytes": int(part["bytes"].sum()),
                 "expected_logs": float(kept.sum()),
-                "expected_bytes": float(kept @ ratio(part["weighted_bytes"].to_numpy(float), weighted)),
+                "expected_bytes": float(kept @ ratio(part["weighted_bytes"].to_numpy(float), weighted)) + stamps,
             }
         )
     return pd.DataFrame(rows, columns=list(frames.SAVINGS)).astype({"live_hours": np.int64})

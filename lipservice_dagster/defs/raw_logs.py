@@ -23,7 +23,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         partitions=partitions,
         fills=["raw_logs"],
         kinds={"clickhouse", "postgres"},
-        code_version=f"1-masks-{MASK_VERSION}",
+        code_version=f"2-masks-{MASK_VERSION}",
     )
     def raw_logs(
         context: dg.AssetExecutionContext,

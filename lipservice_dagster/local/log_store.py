@@ -71,6 +71,7 @@ STORED_SCHEMA = pa.schema(
         _required("severity", pa.int8()),  # its place in `frames.SEVERITIES`
         _required("weight", pa.int64()),  # logs it stands for, in millionths
         _required("bytes", pa.int64()),  # octets of body, and of keys and values of both maps
+        _required("stamp_bytes", pa.int64()),  # those of them that a sampler's stamp has
     ]
 )
 """The columns of a logs file: what every question asks of a record is worked out once, when logs are written."""
@@ -406,7 +407,8 @@ def stored(table: pa.Table) -> pa.Table:
     environment = pc.coalesce(*found, pa.scalar(b""))
     texts, numbers = (table[name].to_pylist() for name in ("severity_text", "severity_number"))
     severity = list(map(_place_of_severity, texts, numbers))
-    worked_out = [environment, pa.array(severity, pa.int8()), _weights(table["attributes"]), pa.array(octets)]
+    weights, stamp_octets = _stamps(table["attributes"])
+    worked_out = [environment, pa.array(severity, pa.int8()), weights, pa.array(octets), stamp_octets]
     return pa.table([*table.columns, *worked_out], names=STORED_SCHEMA.names).cast(STORED_SCHEMA)
 
 
@@ -415,13 +417,16 @@ def _place_of_severity(text: str, number: int) -> int:
     return SEVERITIES.index(severity(text, number))
 
 
-def _weights(attributes: pa.ChunkedArray) -> pa.Array:
-    """`records.micro_weight` of each log."""
+def _stamps(attributes: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """`records.micro_weight` of each log, and the octets that the stamps take, keys included."""
     stamps = [pc.map_lookup(attributes, pa.scalar(key.encode()), "first") for key in RATE_KEYS]
     if all(column.null_count == len(column) for column in stamps):
-        return pa.repeat(pa.scalar(MICRO, pa.int64()), len(attributes))
-    values = zip(*(pc.fill_null(column, b"").to_pylist() for column in stamps), strict=True)
-    return pa.array([_weight(*stamp) for stamp in values], pa.int64())
+        weight, none = (pa.repeat(pa.scalar(value, pa.int64()), len(attributes)) for value in (MICRO, 0))
+        return weight, none
+    rows = list(zip(*(column.to_pylist() for column in stamps), strict=True))
+    octets = [sum(len(k) + len(v) for k, v in zip(RATE_KEYS, row, strict=True) if v is not None) for row in rows]
+    weights = [_weight(*(value or b"" for value in row)) for row in rows]
+    return pa.array(weights, pa.int64()), pa.array(octets, pa.int64())
 
 
 @lru_cache(maxsize=4096)

@@ -27,7 +27,9 @@ _RECORD_STRUCTURE = (
     " trace_id String, span_id String, body String, severity_text String, severity_number Int32,"
     " service_name String, resource_attributes Map(String, String), attributes Map(String, String), event_name String"
 )
-_LOGS_STRUCTURE = f"{_RECORD_STRUCTURE}, environment String, severity Int8, weight Int64, bytes Int64"
+_LOGS_STRUCTURE = (
+    f"{_RECORD_STRUCTURE}, environment String, severity Int8, weight Int64, bytes Int64, stamp_bytes Int64"
+)
 _VOLUMES_STRUCTURE = (
     "team_id Int32, day Date, time_bucket DateTime64(6, 'UTC'), service_name String, environment String,"
     " severity_text String, log_count Int64, bytes Int64"

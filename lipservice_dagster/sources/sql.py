@@ -47,6 +47,18 @@ def severity_sql() -> str:
     return f"if(({by_text} AS by_text) < {len(SEVERITIES)}, by_text, {by_number})"
 
 
+_STAMPED = " OR ".join(f"mapContains(attributes, '{key}')" for key in RATE_KEYS)
+
+# Octets that a sampler added when it stamped what it kept: they are stored, and were not there before sampling.
+STAMP_BYTES = (
+    f"multiIf(empty(attributes), 0, NOT ({_STAMPED}), 0, "
+    + " + ".join(
+        f"if(mapContains(attributes, '{key}'), {len(key)} + length(attributes['{key}']), 0)" for key in RATE_KEYS
+    )
+    + ")"
+)
+
+
 def micro_weight_sql() -> str:
     """`records.micro_weight` of the column ``attributes``."""
 
@@ -65,9 +77,8 @@ def micro_weight_sql() -> str:
         f" ({number(vector)} AS vector_rate) > 1, least(vector_rate, 1 / {LEAST_RATE}),"
         f" vector_rate > 0, 1 / greatest(vector_rate, {LEAST_RATE}), 1)"
     )
-    stamped = " OR ".join(f"mapContains(attributes, '{key}')" for key in RATE_KEYS)
     # Branches run on the rows that reach them only: logs without attributes, and without these, cost next to nothing.
-    return f"multiIf(empty(attributes), {MICRO}, NOT ({stamped}), {MICRO}, toUInt64(round({MICRO} * {weight})))"
+    return f"multiIf(empty(attributes), {MICRO}, NOT ({_STAMPED}), {MICRO}, toUInt64(round({MICRO} * {weight})))"
 
 
 _ZONE = "'UTC'"
@@ -107,7 +118,7 @@ def records(table: str) -> str:
     return (
         "(SELECT team_id, time_bucket, timestamp, observed_timestamp, body, service_name,"
         f" {ENVIRONMENT} AS environment, {severity_sql()} AS severity, {micro_weight_sql()} AS weight,"
-        f" {BYTES} AS bytes FROM {table})"
+        f" {BYTES} AS bytes, {STAMP_BYTES} AS stamp_bytes FROM {table})"
     )
 
 
@@ -145,7 +156,7 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
             environment AS environment_, {fold_sql(key)} AS folded,
             count() AS logs_, sum(bytes) AS bytes_,
             sumResample(0, 24, 1)(weight, toUInt8(hour_ % 24)) AS hours_,
-            sum(toUInt64(round(bytes * (weight / {MICRO})))) AS weighted_bytes_,
+            sum(toUInt64(round((bytes - stamp_bytes) * (weight / {MICRO})))) AS weighted_bytes_,
             min(timestamp) AS first_, max(timestamp) AS last_,
             min(beginning) AS example_
         FROM {relation} WHERE {where(team_days, bounds)}

@@ -51,6 +51,11 @@ def micro_weight(own: str, threshold: str, vector: str) -> int:
     return _micro(1 / max(rate, LEAST_RATE)) if rate > 0 else MICRO
 
 
+def stamp_octets(rate: float) -> int:
+    """Octets that our stamp adds to a log that is kept at this rate; a log that is kept for sure has none."""
+    return len(RATE_KEYS[0]) + len(repr(rate)) if rate < 1 else 0
+
+
 def _number(text: str) -> float:
     bare = text.strip('"')
     return float(bare) if _NUMBER.fullmatch(bare) else 0.0

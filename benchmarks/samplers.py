@@ -1,0 +1,264 @@
+"""Samplers over a team-day, ours and its peers, at equal kept bytes: their rates, and which logs those keep.
+
+What belongs here: a day as raw logs, rates of its rows by hour, and the draw. What is measured stands in `policies`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+
+from lipservice_dagster.advisors import rules
+from lipservice_dagster.core import frames
+from lipservice_dagster.core.anomalies import detect
+from lipservice_dagster.core.clustering import cluster
+from lipservice_dagster.core.make_policy import make_policy
+from lipservice_dagster.core.policy import Policy, document
+from lipservice_dagster.core.policy_settings import PolicySettings
+from lipservice_dagster.core.replay import replay
+from lipservice_dagster.core.series import Series
+from lipservice_dagster.core.signatures import signatures_of
+from lipservice_dagster.core.window import day_series
+
+OURS = "LipService"
+PEERS = ("uniform", "severity only", "dynsampler, EMA")
+SEVERITY_RATES = {"trace": 0.05, "debug": 0.05, "info": 0.2, "warn": 0.5, "error": 1.0, "fatal": 1.0}
+SCOPE = ["service", "environment"]
+
+
+@dataclass(frozen=True)
+class Day:
+    """A team-day: R rows of raw logs in a fixed order, its patterns, and the series of its report."""
+
+    team_id: int
+    day: date
+    raw: pd.DataFrame
+    signatures: pd.DataFrame
+    members: pd.DataFrame
+    series: Series | None
+    anomalies: pd.DataFrame
+
+    @property
+    def pattern(self) -> np.ndarray:
+        """(R,): see `pattern_of`."""
+        return pattern_of(self.raw, self.signatures, self.members)
+
+    @property
+    def bytes_per_log(self) -> np.ndarray:
+        """(R,)."""
+        per_log: np.ndarray = (self.raw["weighted_bytes"] / self.raw["weighted_logs"]).to_numpy()
+        return per_log
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of R rows in 24 hours, (R, 24): ``first`` logs that are kept for sure, and the rate of the others."""
+
+    first: np.ndarray
+    rate: np.ndarray
+
+    def kept(self, hours: np.ndarray) -> np.ndarray:
+        """(R, 24): logs of these that are expected to be kept."""
+        first = np.minimum(self.first, hours)
+        kept: np.ndarray = first + (hours - first) * self.rate
+        return kept
+
+    def variance(self, hours: np.ndarray) -> np.ndarray:
+        """(R,): variance of the count that is rebuilt, Σ n (1 - p) / p."""
+        variance: np.ndarray = ((hours - np.minimum(self.first, hours)) * (1 / self.rate - 1)).sum(axis=1)
+        return variance
+
+
+def pattern_of(raw: pd.DataFrame, signatures: pd.DataFrame, members: pd.DataFrame) -> np.ndarray:
+    """(R,): the place of each row's pattern, a signature of a service and environment, in ``signatures``."""
+    names = members.set_index(["service", "message_id"])["signature"]
+    of_row = names.loc[list(zip(raw["service"], raw["message_id"], strict=True))].to_numpy()
+    index = pd.MultiIndex.from_frame(signatures[[*SCOPE, "signature"]])
+    place: np.ndarray = index.get_indexer(pd.MultiIndex.from_arrays([raw["service"], raw["environment"], of_row]))
+    return place
+
+
+def day_of(raw: pd.DataFrame, window: pd.DataFrame) -> Day:
+    """The day of these raw logs; without a window it has no report."""
+    raw = raw.sort_values([*SCOPE, "severity", "message_id"], ignore_index=True)
+    team_id, day = int(raw["team_id"].iloc[0]), raw["day"].iloc[0]
+    signatures, members = signatures_of(raw)
+    series, anomalies = None, frames.empty(frames.ANOMALIES)
+    if len(window):
+        series = day_series(raw, window, sorted(set(window["day"])), members, signatures)
+        anomalies = detect(series, team_id=team_id, day=day)
+    return Day(team_id, day, raw, signatures, members, series, anomalies)
+
+
+def counts_before(at: Day) -> np.ndarray:
+    """(patterns, 24): the counts of the day before by the patterns of the day."""
+    assert at.series is not None
+    keys = at.series.keys
+    mine = pd.MultiIndex.from_frame(keys.loc[keys["scope"] == "pattern", [*SCOPE, "subject"]])
+    names = pd.MultiIndex.from_frame(at.signatures[[*SCOPE, "signature"]].set_axis([*SCOPE, "subject"], axis=1))
+    before: np.ndarray = at.series.window[(keys["scope"] == "pattern").to_numpy(), -1][mine.get_indexer(names)]
+    return before
+
+
+def policies(at: Day, share: float) -> dict[tuple[str, str], Policy]:
+    """The day's policies by service and environment that keep this share of the bytes."""
+    judgements = rules.advise(at.signatures, cluster(at.signatures))
+    made = {}
+    for (service, environment), part in at.signatures.groupby(SCOPE, sort=True):
+        unusual = at.anomalies[(at.anomalies["service"] == service) & (at.anomalies["environment"] == environment)]
+        settings = PolicySettings(target_reduction=1 - share)
+        made[service, environment] = make_policy(
+            at.team_id, service, environment, at.day, part, unusual, judgements, settings, before=None
+        )
+    return made
+
+
+def ours(at: Day, made: dict[tuple[str, str], Policy]) -> Rates:
+    """What these policies decide over the day."""
+    first, rate = np.zeros((len(at.raw), frames.HOURS)), np.ones((len(at.raw), frames.HOURS))
+    for scope, part in at.raw.groupby(SCOPE, sort=True):
+        if policy := made.get((str(scope[0]), str(scope[1]))):
+            found = replay(part, document(policy))
+            first[part.index], rate[part.index] = found.sure, found.rate[:, None]
+    return Rates(first, rate)
+
+
+def peers(at: Day, before: np.ndarray, mine: Rates) -> dict[str, Rates]:
+    """The others' rates, service by service at the bytes that ours keep.
+
+    ``before`` (patterns, 24): see `counts_before`. dynsampler keeps one log in N; here N need not be whole, so that the
+    bytes can be the same.
+    """
+    hours, pattern = frames.hours_matrix(at.raw), at.pattern
+    of_severity = np.array([SEVERITY_RATES[s] for s in at.raw["severity"]])
+    counts = np.zeros((len(at.signatures), frames.HOURS))
+    np.add.at(counts, pattern, hours)
+    averages = moving_averages(before, counts)
+    bytes_ = hours * at.bytes_per_log[:, None]
+    kept_bytes = mine.kept(hours) * at.bytes_per_log[:, None]
+    found = {name: np.ones(hours.shape) for name in PEERS}
+    for _, part in at.raw.groupby(SCOPE, sort=True):
+        rows = part.index.to_numpy()
+        own = np.unique(pattern[rows])
+        scales: dict[str, tuple[Callable[[float], np.ndarray], float]] = {
+            "uniform": (partial(np.full, (len(rows), frames.HOURS)), 1.0),
+            "severity only": (partial(_by_severity, of_severity[rows]), 1 / min(SEVERITY_RATES.values())),
+            "dynsampler, EMA": (partial(_dynamic, averages[own], np.searchsorted(own, pattern[rows])), 1.0),
+        }
+        for name, (rates, most) in scales.items():
+            found[name][rows] = _scaled(rates, bytes_[rows], float(kept_bytes[rows].sum()), most)
+    return {name: Rates(np.zeros(hours.shape), rate) for name, rate in found.items()}
+
+
+def _by_severity(rates: np.ndarray, scale: float) -> np.ndarray:
+    scaled = np.where(rates < 1.0, np.minimum(rates * scale, 1.0), 1.0)
+    return np.broadcast_to(scaled[:, None], (len(rates), frames.HOURS))
+
+
+def _dynamic(averages: np.ndarray, pattern: np.ndarray, share: float) -> np.ndarray:
+    return dynsampler_rates(averages, share)[pattern]
+
+
+def _scaled(rates: Callable[[float], np.ndarray], bytes_: np.ndarray, kept: float, most: float) -> np.ndarray:
+    """The rates at the scale at which so many bytes are expected to be kept, or at the nearest end of the scale."""
+
+    def excess(scale: float) -> float:
+        return float((rates(scale) * bytes_).sum()) - kept
+
+    least = 1e-6
+    if excess(least) >= 0:
+        return rates(least)
+    return rates(most if excess(most) <= 0 else float(brentq(excess, least, most, xtol=1e-9)))
+
+
+def moving_averages(before: np.ndarray, counts: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """(patterns, 24): dynsampler's moving average of each pattern's logs an hour as it stands when the hour begins.
+
+    From the hours of the day before and those of the day that are over; what it has not seen yet is 0.
+    """
+    average, found = np.zeros(len(before)), np.zeros(counts.shape)
+    for hour, seen in enumerate(itertools.chain(before.T, counts.T)):
+        if hour >= frames.HOURS:
+            found[:, hour - frames.HOURS] = average
+        average = np.where(average > 0, weight * seen + (1 - weight) * average, seen)
+        average[average < weight] = 0.0  # it forgets what it has not seen for long
+    return found
+
+
+def dynsampler_rates(averages: np.ndarray, share: float) -> np.ndarray:
+    """(patterns, 24): probabilities to keep, where this share of what is expected in an hour is the goal.
+
+    The goal is shared among patterns in proportion to log₁₀ of their counts, one log at least; from the least frequent
+    on, what a pattern has less than its goal is shared among those after it. Patterns it does not know are kept.
+    """
+    rates = np.ones(averages.shape)
+    for hour in range(averages.shape[1]):
+        known = np.flatnonzero(averages[:, hour] > 0)
+        count = np.maximum(averages[known, hour], 1.0)
+        order = np.argsort(count, kind="stable")
+        logarithms = np.log10(count)
+        ratio = share * count.sum() / max(float(logarithms.sum()), 1e-12)
+        spare = 0.0
+        for left, i in zip(range(len(order), 0, -1), order.tolist(), strict=True):
+            goal = max(1.0, logarithms[i] * ratio) + spare / left
+            spare -= spare / left
+            if count[i] <= goal:
+                spare += goal - count[i]
+            else:
+                rates[known[i], hour] = goal / count[i]
+    return rates
+
+
+# Logs, one by one
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Every log of a day, L of them: its row, its hour, its place in both, and its key's hash in [0, 1)."""
+
+    row: np.ndarray
+    hour: np.ndarray
+    place: np.ndarray
+    hash: np.ndarray
+
+
+def logs_of(at: Day) -> Logs:
+    """The logs of a day that was not sampled; a key tells team, day, row, hour and place."""
+    hours = frames.hours_matrix(at.raw).astype(np.int64)
+    row, hour = (np.repeat(x.ravel(), hours.ravel()) for x in np.indices(hours.shape))
+    starts = np.cumsum(hours.ravel()) - hours.ravel()
+    place = np.arange(len(row)) - np.repeat(starts, hours.ravel())
+    start = f"{at.team_id}|{at.day}|".encode()
+    # As `lipservice_sampler.decision.keeps` reads a key, once for all rates.
+    hashes = b"".join(hashlib.blake2b(start + b"%d" % i, digest_size=8).digest() for i in range(len(row)))
+    return Logs(row, hour, place, np.frombuffer(hashes, dtype=">u8") / 2.0**64)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a sampler left of R rows: stored and rebuilt logs by hour, both (R, 24)."""
+
+    stored: np.ndarray
+    rebuilt: np.ndarray
+
+
+def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
+    """Each log is kept where its key's hash lies below its rate."""
+    shape = (len(at.raw), frames.HOURS)
+    sure = logs.place < rates.first[logs.row, logs.hour]
+    rate = np.where(sure, 1.0, rates.rate[logs.row, logs.hour])
+    kept = logs.hash < rate
+    cell = logs.row[kept] * frames.HOURS + logs.hour[kept]
+    size = len(at.raw) * frames.HOURS
+    return Kept(
+        np.bincount(cell, minlength=size).reshape(shape).astype(float),
+        np.bincount(cell, 1 / rate[kept], minlength=size).reshape(shape),
+    )
