@@ -8,9 +8,14 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import anomalies, clusters, signatures
+from benchmarks import anomalies, clusters, sampler, signatures
 
-SECTIONS = {"signatures": signatures.run, "clusters": clusters.run, "anomalies": anomalies.run}
+SECTIONS = {
+    "signatures": signatures.run,
+    "clusters": clusters.run,
+    "anomalies": anomalies.run,
+    "decisions": sampler.run,
+}
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-SCOPE = {"team_id": 1, "service": "shop", "environment": "production"}
+RETRY_AFTER = "0"
+SCOPE: dict[str, Any] = {"team_id": 1, "service": "shop", "environment": "production"}
 A, B = "a" * 16, "b" * 16
 POLICY: dict[str, Any] = {
     "global_rate": 0.05,
@@ -95,6 +96,8 @@ def running() -> Iterator[Stub]:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
+                if status in (429, 503):
+                    self.send_header("Retry-After", RETRY_AFTER)
                 if status != 304:
                     self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

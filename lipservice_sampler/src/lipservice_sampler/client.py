@@ -7,6 +7,7 @@ between processes.
 from __future__ import annotations
 
 import email.utils
+import encodings.idna  # noqa: F401 - sockets import it when first used: a fork meanwhile would leave the child half of it
 import http.client
 import time
 from collections.abc import Mapping

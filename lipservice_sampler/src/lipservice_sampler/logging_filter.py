@@ -47,8 +47,9 @@ def record_trace(record: logging.LogRecord) -> TraceId:
 
 def has_exception(record: logging.LogRecord) -> bool:
     """Whether a record carries an exception, also one that a queue's handler has written out."""
-    info = record.exc_info
-    return bool(record.exc_text) or (bool(info) and not (isinstance(info, tuple) and info[0] is None))
+    if record.exc_info:
+        return not isinstance(record.exc_info, tuple) or record.exc_info[0] is not None
+    return bool(record.exc_text)
 
 
 class SamplingFilter(logging.Filter):

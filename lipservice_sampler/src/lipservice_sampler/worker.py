@@ -88,7 +88,9 @@ class Worker:
         if not self._stopping:
             self._stopping = True
             self._wake.set()
-            self._thread.join(timeout)
+            if self._thread.is_alive():
+                self._thread.join(timeout)
+            self._collect()  # what was not reached, where the thread still waits for the API
             if self.outbox.waiting:
                 LOGGER.warning("statistics of %d logs were not delivered before the end", self.outbox.waiting)
 
