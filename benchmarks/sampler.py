@@ -44,7 +44,8 @@ def run(data: Path | None) -> str:
             "## Sampler",
             f"Decisions a second in one process under a live policy of {facts['patterns']:,} patterns, by processor"
             f" time, the best of three processes. Of {facts['messages']:,} messages {facts['distinct']:.0%} are texts"
-            f" of their own, {facts['folded']:.0%} after digits are folded; {facts['listed']:.0%} match a pattern of the policy."
+            f" of their own, {facts['folded']:.0%} after digits are folded;"
+            f" {facts['listed']:.0%} match a pattern of the policy."
             f" Asked for: {FLOOR:,}.",
             table(["", *names], rows),
         ]

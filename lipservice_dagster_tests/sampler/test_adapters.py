@@ -79,15 +79,20 @@ def test_structlog_keeps_what_cannot_be_decided(lines):
     assert len(lines) == 20
 
 
+def _sink(logger: Any, records: list[Any], sampler: Sampler) -> int:
+    def keep(message: Any) -> None:
+        records.append(message.record)
+
+    return int(logger.add(keep, level=1, filter=loguru_filter(sampler), catch=False))
+
+
 @pytest.mark.parametrize("mode", ["live", "shadow"])
 def test_loguru_drops_and_stamps_and_decides_once_for_all_sinks(mode):
     from loguru import logger
 
     sampler = make(mode)
     kept: tuple[list[Any], list[Any]] = ([], [])
-    sinks = [
-        logger.add(lambda m, k=k: k.append(m.record), level=1, filter=loguru_filter(sampler), catch=False) for k in kept
-    ]
+    sinks = [_sink(logger, records, sampler) for records in kept]
     try:
         for i in range(300):
             logger.info("order {} placed", i)

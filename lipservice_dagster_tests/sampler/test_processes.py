@@ -152,4 +152,6 @@ def test_no_thread_begins_before_the_first_log(stub: Stub):
     sampler.decide("order 1 placed")
     assert eventually(lambda: stub.gets)
     sampler.close()
-    assert eventually(lambda: not sampler._worker._thread.is_alive())
+    assert sampler._worker is not None
+    thread = sampler._worker._thread
+    assert eventually(lambda: not thread.is_alive())

@@ -217,7 +217,7 @@ def test_shadow_drops_nothing_stamps_nothing_and_counts_what_it_would_have_dropp
 
 
 def test_without_a_policy_everything_is_kept_unstamped():
-    for served in (document(None, mode="default", version=0), document(mode="default")):
+    for served in (document(None, mode="default", version="0"), document(mode="default")):
         verdicts = [make(served).decide("order 17 placed") for _ in range(50)]
         assert {v[:4] for v in verdicts} == {(True, 1.0, "global", None)}
 
