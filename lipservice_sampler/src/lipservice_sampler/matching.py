@@ -289,10 +289,11 @@ class Matcher:
     """
 
     KNOWN = 200_000
-    """Messages remembered before the memory is emptied."""
+    """Messages remembered before the memory is emptied, unless said otherwise."""
 
-    def __init__(self, templates: Iterable[str]) -> None:
+    def __init__(self, templates: Iterable[str], remember: int = KNOWN) -> None:
         ordered = sorted(set(templates))
+        self._remember = remember
         self._exact = {t: t for t in ordered}
         self._short = {collapse(t): t for t in reversed(ordered)}
         self._words, self._fields, self._short_words = _Index(words), _Index(_loose), _Index(words)
@@ -309,7 +310,7 @@ class Matcher:
         except KeyError:
             pass
         found = self._find(masked)
-        if len(self._known) >= self.KNOWN:
+        if len(self._known) >= self._remember:
             self._known.clear()
         self._known[masked] = found
         return found

@@ -27,6 +27,8 @@ from .matching import Matcher
 
 NEVER_SAMPLE, CAP, LIFT_ERROR_LIKE = "never_sample", "cap", "lift_error_like"
 
+_REMEMBERED = 1_000
+
 
 class Ruling(NamedTuple):
     """What an overlay says of one log: kept whole, its rate at most, error-like text lifted, its rate times."""
@@ -58,7 +60,8 @@ class _Active:
             if entry.signature is None and entry.template is None:
                 self._service.append(entry)
             else:
-                self._patterns.append((entry, Matcher([] if entry.template is None else [entry.template])))
+                templates = [] if entry.template is None else [entry.template]
+                self._patterns.append((entry, Matcher(templates, _REMEMBERED)))
 
     def ruling(self, signature: str | None, masked: str | None) -> Ruling:
         of_pattern = [
@@ -119,6 +122,11 @@ class Overlay:
         self._ends: list[datetime] = [e.until for e in ending if e.until is not None]
         self._entries = [*ending, *(e for e in entries if e.until is None)]
         self._active = (0, _Active(self._entries))
+
+    def period(self, at: datetime) -> tuple[datetime | None, datetime | None]:
+        """The time around this moment, [start, end), in which the same entries are in force; None: without bound."""
+        over = bisect_right(self._ends, at)
+        return self._ends[over - 1] if over else None, self._ends[over] if over < len(self._ends) else None
 
     def ruling(self, signature: str | None, masked: str | None, at: datetime) -> Ruling:
         """What the entries in force at this moment say of a log.

@@ -1,0 +1,113 @@
+"""`SamplingFilter` for `logging`: put it on the handler that ships logs; others go on seeing everything."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from .decision import SEVERITY_NAMES
+from .sampler import Sampler, TraceId
+from .worker import LOGGER
+
+STAMP = "lipservice.sample_rate"
+"""Attribute of a kept record: the probability it was kept with."""
+
+_ORDER = ("trace", "debug", "info", "warn", "error", "fatal")
+_TRACE_ATTRIBUTES = ("otelTraceID", "trace_id", "dd.trace_id")
+_OURS = LOGGER.name
+
+
+def level_severity(number: int, name: str) -> str:
+    """The severity of a level by its name where loggers know it, else by its number; an error where either says so."""
+    steps = (10, 20, 30, 40, 50)
+    by_number = "info" if number == logging.NOTSET else _ORDER[sum(number >= step for step in steps)]
+    by_name = SEVERITY_NAMES.get(name.lower(), by_number)
+    return by_number if by_number in ("error", "fatal") and by_name not in ("error", "fatal") else by_name
+
+
+def current_trace() -> TraceId:
+    """The trace of OpenTelemetry's current span, where the application uses OpenTelemetry."""
+    module = sys.modules.get("opentelemetry.trace")
+    return module.get_current_span().get_span_context().trace_id if module is not None else None
+
+
+def record_trace(record: logging.LogRecord) -> TraceId:
+    """The trace of a record: what OpenTelemetry, Datadog or ``extra`` put on it, else `current_trace`."""
+    attributes = record.__dict__
+    for name in _TRACE_ATTRIBUTES:
+        found: TraceId = attributes.get(name)
+        if found:
+            return found
+    return current_trace()
+
+
+def has_exception(record: logging.LogRecord) -> bool:
+    """Whether a record carries an exception, also one that a queue's handler has written out."""
+    if record.exc_info:
+        return not isinstance(record.exc_info, tuple) or record.exc_info[0] is not None
+    return bool(record.exc_text)
+
+
+class SamplingFilter(logging.Filter):
+    """Lets through what the policy keeps, and stamps it with ``lipservice.sample_rate``.
+
+    Args:
+        sampler: or else the arguments of one, so that ``dictConfig`` can make it.
+        text: the message as it will be stored: `LogRecord.getMessage` unless the handler writes something else, such as
+            JSON (then ``handler.format``).
+        trace: the id of a record's trace.
+
+    A record is decided over once by each sampler, however many handlers have the filter, and not at all where it
+    already carries a stamp. What goes wrong here keeps the record.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler | None = None,
+        *,
+        text: Callable[[logging.LogRecord], str] = logging.LogRecord.getMessage,
+        trace: Callable[[logging.LogRecord], TraceId] = record_trace,
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        if sampler is not None and arguments:
+            raise TypeError(f"a sampler and arguments of one ({', '.join(arguments)}): pass either")
+        self.sampler = Sampler(**arguments) if sampler is None else sampler
+        self._text = text
+        self._trace = trace
+        self._levels: dict[tuple[int, str], str] = {}
+        self._decided = _decided.setdefault(self.sampler, threading.local())
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record goes on."""
+        try:
+            return self._keeps(record)
+        except Exception as e:
+            return self.sampler.failed(e).keep
+
+    def _keeps(self, record: logging.LogRecord) -> bool:
+        attributes = record.__dict__
+        if STAMP in attributes or record.name == _OURS:
+            return True
+        last = getattr(self._decided, "last", None)
+        if last is not None and last[0]() is record:
+            return bool(last[1])
+        level = (record.levelno, record.levelname)
+        severity = self._levels.get(level)
+        if severity is None:
+            severity = self._levels[level] = level_severity(*level)
+        exception = (record.exc_info is not None or record.exc_text is not None) and has_exception(record)
+        verdict = self.sampler.choose(self._text(record), severity, exception, self._trace, record)
+        if verdict.keep and verdict.sample_rate is not None:
+            attributes[STAMP] = verdict.sample_rate
+        else:
+            self._decided.last = weakref.ref(record), verdict.keep
+        return verdict.keep
+
+
+_decided: weakref.WeakKeyDictionary[Sampler, threading.local] = weakref.WeakKeyDictionary()
+"""The last record that got no stamp, of each sampler and thread, and whether it goes on."""

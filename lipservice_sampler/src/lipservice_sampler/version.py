@@ -1,0 +1,3 @@
+"""The version of this distribution, as statistics name it."""
+
+__version__ = "0.1.0"
