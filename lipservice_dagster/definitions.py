@@ -14,6 +14,7 @@ from lipservice_dagster.defs import (
     automation,
     backtests,
     clusters,
+    marts,
     policies,
     policy_releases,
     raw_logs,
@@ -50,6 +51,7 @@ def build_defs(
         *backtests.build(team_days, settings.window_days, _gate(settings), settings.price_per_gb),
         *policy_releases.build(team_days, BoostSettings(factor=settings.boost_factor, hours=settings.boost_hours)),
         *savings.build(team_days, settings.price_per_gb),
+        *marts.build(team_days, settings),
     ]
     checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]
     return dg.Definitions(
@@ -57,12 +59,13 @@ def build_defs(
         asset_checks=checks,
         # A step takes a tenth of a second in the run's own process, and some seconds in one of its own.
         executor=dg.in_process_executor,
-        jobs=[automation.build_job()],
+        jobs=[automation.build_job(), marts.build_job()],
         schedules=[automation.build_schedule(settings.daily_run_time)],
         sensors=[
             automation.build_discovery(settings.team_lookback_days),
             *automation.build_run_ends(),
             stale_reports.build(settings),
+            marts.build_sensor(settings),
         ],
         resources={
             "database": database,
