@@ -1,4 +1,4 @@
-"""The files that put LipService on servers of its own: what they start, as whom, and that they agree with each other."""
+"""The files that put LipService on servers of its own: what they start, as whom, and that they agree."""
 
 from __future__ import annotations
 

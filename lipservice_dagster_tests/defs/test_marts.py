@@ -17,6 +17,7 @@ from lipservice_dagster.defs.marts import MOST_ATTEMPTS, SENSOR, Asked, plan
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.in_process import RunError
 from lipservice_dagster.local.log_store import LogWriter
+from lipservice_dagster.partitions import TEAMS_NAME
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage import dbt, marts
 from lipservice_dagster.storage.database import Database
@@ -160,6 +161,7 @@ def test_a_day_is_made_once_its_teams_are_done_and_given_up_after_some_attempts(
 
 def test_the_days_of_runs_at_work_wait(world: Make) -> None:
     found = world()
+    found.instance.add_dynamic_partitions(TEAMS_NAME, ["7", "8", "9"])
     ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
     for tags in (
         {"dagster/partition": "2026-09-01|7"},
