@@ -358,6 +358,22 @@ def dropped(team_id: int, service: str, environment: str, day: date) -> None:
     command.run(_settings(), team_id, service, environment, day)
 
 
+@cli.command()
+@click.option("--from", "first", type=DAY, help="First day. Default: the first whose tables have changed.")
+@click.option("--to", "last", type=DAY, help="Last day. Default: the last whose tables have changed.")
+def marts(first: date | None, last: date | None) -> None:
+    """Make the marts of all teams with dbt: savings, noisiest patterns, anomalies by service, policy history.
+
+    Without days, those whose tables have changed since their marts were made; the daemon does this by itself once the
+    teams of a day are done. The marts are tables in PostgreSQL (schema `marts`, one row names its team and day).
+    """
+    from lipservice_dagster.commands import marts as command
+
+    if first is not None and last is not None and last < first:
+        raise click.UsageError("--to lies before --from")
+    command.run(_settings(), first, last)
+
+
 @cli.group()
 def override() -> None:
     """What people say about patterns and services, above every policy, until it ends.
@@ -572,4 +588,5 @@ _SAY_IT_THEMSELVES = {
     "IngestError",
     "RunError",
     "AdvisorError",
+    "DbtError",
 }

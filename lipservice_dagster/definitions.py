@@ -13,6 +13,7 @@ from lipservice_dagster.defs import (
     automation,
     backtests,
     clusters,
+    marts,
     policies,
     policy_releases,
     raw_logs,
@@ -51,6 +52,7 @@ def build_defs(
         ),
         *policy_releases.build(team_days, settings.boost_settings()),
         *savings.build(team_days, settings.price_per_gb),
+        *marts.build(team_days, settings),
     ]
     checks = [d for d in graph if isinstance(d, dg.AssetChecksDefinition)]
     return dg.Definitions(
@@ -58,12 +60,13 @@ def build_defs(
         asset_checks=checks,
         # A step takes a tenth of a second in the run's own process, and some seconds in one of its own.
         executor=dg.in_process_executor,
-        jobs=[automation.build_job()],
+        jobs=[automation.build_job(), marts.build_job()],
         schedules=[automation.build_schedule(settings.daily_run_time)],
         sensors=[
             automation.build_discovery(settings.team_lookback_days),
             *automation.build_run_ends(),
             stale_reports.build(settings),
+            marts.build_sensor(settings),
         ],
         resources={
             "database": database,

@@ -198,6 +198,12 @@ class Settings(BaseSettings):
         default=10.0, ge=1, le=1_000, description="Rates are multiplied by this, up to 1.0, around an anomaly."
     )
     boost_hours: int = Field(default=6, ge=0, le=168, description="Hours that a boost lasts after its anomaly.")
+    marts_schema: str = Field(
+        default="marts", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Schema in PostgreSQL that dbt fills."
+    )
+    marts_patterns: int = Field(
+        default=50, ge=1, description="Patterns of a team-day in the mart of the noisiest; the others are one row."
+    )
     concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
 

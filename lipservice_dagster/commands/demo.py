@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lipservice_dagster.commands import findings
 from lipservice_dagster.commands.findings import console as standard_console
+from lipservice_dagster.commands.marts import print_savings
 from lipservice_dagster.commands.policy import print_policy
 from lipservice_dagster.core.policy import parse
 from lipservice_dagster.local.demo import fill
@@ -53,6 +54,9 @@ def run(settings: Settings, *, teams: int, days: int, until: date, logs_per_day:
             for team_id in team_ids(teams):
                 failed += found.failed_checks(found.run(team_id, first, until))
                 progress.advance(running)
+            building = progress.add_task("building the marts with dbt", total=1)
+            found.make_marts(first, until)
+            progress.update(building, completed=1)
             progress.stop()
             for team_id in team_ids(teams):
                 findings.print_day(console, found.database, settings, team_id, until)
@@ -67,6 +71,8 @@ def run(settings: Settings, *, teams: int, days: int, until: date, logs_per_day:
                 ]
                 state = f"in force: {in_force[0] if in_force else 'nothing'}"
                 print_policy(parse(str(largest["document"])), largest["version"], state, console)
+            console.rule("[bold]all teams, from the marts[/bold]")
+            print_savings(console, found.database, settings, first, until)
     if failed:
         raise RunError("\n".join(failed))
     console.rule("[bold]what was put in[/bold]")

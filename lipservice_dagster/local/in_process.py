@@ -6,18 +6,19 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import psutil
 
 from lipservice_dagster.definitions import build_defs
+from lipservice_dagster.defs import marts as marts_defs
 from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource
-from lipservice_dagster.storage import runs
+from lipservice_dagster.storage import marts, runs
 from lipservice_dagster.storage.database import Database
 
 
@@ -57,7 +58,6 @@ class Graph:
     ):
         self.settings, self.database, self.instance = settings, database, instance
         self.definitions = build_defs(settings, database=database, log_source=log_source)
-        self._job = self.definitions.resolve_job_def(JOB)
 
     def run(self, team_id: int, first: date, last: date) -> str:
         """Materialise all assets for a team's days (both included) in one run; returns the run's id.
@@ -67,12 +67,29 @@ class Graph:
         self._require_partitions(first, last)
         self.instance.add_dynamic_partitions(TEAMS_NAME, [str(team_id)])
         keys = [str(TeamDay(team_id, day)) for day in (first, last)]
+        return self._execute(JOB, keys, f"team {team_id}, {first} to {last}")
+
+    def stale_marts(self, first: date | None = None, last: date | None = None) -> list[date]:
+        """The days (both ends included; by default all that are over) whose tables the marts were not made of."""
+        first = max(first or date.min, self.settings.partitions_start())
+        last = last or datetime.now(UTC).date() - timedelta(days=1)
+        return sorted(marts.stale(self.database, first, last, marts_defs.basis_of(self.settings)))
+
+    def make_marts(self, first: date, last: date) -> str:
+        """Make the marts of these days (both included) of all teams in one run; returns the run's id.
+
+        Raises RunError where a day is no partition or the run fails.
+        """
+        self._require_partitions(first, last)
+        return self._execute(marts_defs.JOB, [first.isoformat(), last.isoformat()], f"the marts, {first} to {last}")
+
+    def _execute(self, job: str, keys: list[str], what: str) -> str:
         tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[1]}
         try:
-            done = self._job.execute_in_process(
+            done = self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
-                partition_key=keys[0] if first == last else None,
-                tags={_PROCESS: _this_process()} | ({} if first == last else tags),
+                partition_key=keys[0] if keys[0] == keys[1] else None,
+                tags={_PROCESS: _this_process()} | ({} if keys[0] == keys[1] else tags),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )
@@ -87,7 +104,7 @@ class Graph:
                 error = error.cause
             reason = f"{failed[0].step_key}: {error.message.strip()}" if error else "its events say why"
             raise RunError(
-                f"Run {done.run_id} of team {team_id}, {first} to {last}, failed. {reason}\nThe Dagster UI"
+                f"Run {done.run_id} of {what}, failed. {reason}\nThe Dagster UI"
                 " (`lipservice dev`) shows the run with all its events"
             )
         return done.run_id

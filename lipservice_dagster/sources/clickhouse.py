@@ -39,19 +39,19 @@ _VOLUMES_STRUCTURE = (
 class ClickHouseSource:
     """A `LogSource` over PostHog's tables (or ones with their columns) in ClickHouse.
 
-    ``logs``, ``volumes`` and ``counted`` (what the independent count reads; by default ``logs``) are what stands
-    behind FROM: table names of a server, or subqueries. The connection is made
+    ``counted`` is what the independent count reads, by default ``logs``; ``volumes`` is a table or a subquery. The
+    connection is made
     at the first question, so that building the object needs no store.
     """
 
     def __init__(
         self,
         connection: dict[str, Any],
-        logs: str,
+        logs: sql.Records,
         volumes: str,
         *,
         name: str,
-        counted: str | None = None,
+        counted: sql.Records | None = None,
         limits: QueryLimits | None = None,
     ):
         self._connection, self._logs, self._volumes, self._name = connection, logs, volumes, name
@@ -161,7 +161,7 @@ def embedded(root: Path, limits: QueryLimits | None = None) -> ClickHouseSource:
     volumes = f"(SELECT * FROM {files('volumes', _VOLUMES_STRUCTURE)})"
     return ClickHouseSource(
         {"interface": "chdb"},
-        logs,
+        sql.Records(logs),
         volumes,
         name=f"the log store in {root}",
         # The independent count works bytes out of each record and does not trust what was worked out at writing.

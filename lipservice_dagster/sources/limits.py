@@ -23,6 +23,7 @@ class QueryLimits:
             "max_bytes_before_external_sort": self.max_memory_bytes // 2,
             "max_execution_time": self.timeout_seconds,
             "session_timezone": "UTC",
+            "optimize_skip_unused_shards": 1,  # of a cluster sharded by team, only the shards of these teams are asked
         }
         if self.max_threads:
             settings["max_threads"] = self.max_threads

@@ -11,6 +11,7 @@ would depend on the order in which threads deliver rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from lipservice_dagster.core.frames import REST_ID, REST_MESSAGE, SEVERITIES
@@ -110,23 +111,35 @@ def where(team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     return " AND ".join(clauses)
 
 
-def records(table: str) -> str:
-    """A relation over a table with PostHog's columns: those that are asked for, and what is read off the others.
+@dataclass(frozen=True)
+class Records:
+    """What stands behind FROM, and ``computed``, a WITH clause of what is read off its columns.
 
-    ``severity`` is a place in `SEVERITIES`, ``weight`` in millionths of a log.
+    The columns that are asked for are PostHog's and environment, severity (a place in `SEVERITIES`), weight (millionths
+    of a log), bytes and stamp_bytes (those of them that a sampler's stamp has). They are no subquery: over a Distributed
+    table, what is grouped and filtered in the same SELECT is so on the shards, while the rows of a subquery would all
+    travel.
     """
-    return (
-        "(SELECT team_id, time_bucket, timestamp, observed_timestamp, body, service_name,"
-        f" {ENVIRONMENT} AS environment, {severity_sql()} AS severity, {micro_weight_sql()} AS weight,"
-        f" {BYTES} AS bytes, {STAMP_BYTES} AS stamp_bytes FROM {table})"
+
+    table: str
+    computed: str = ""
+
+
+def records(table: str) -> Records:
+    """The logs of a table with PostHog's columns."""
+    return Records(
+        table,
+        f"WITH {ENVIRONMENT} AS environment, {severity_sql()} AS severity, {micro_weight_sql()} AS weight,"
+        f" {BYTES} AS bytes, {STAMP_BYTES} AS stamp_bytes ",
     )
 
 
-def counts(relation: str, team_days: Sequence[TeamDay], bounds: Bounds) -> str:
+def counts(logs: Records, team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     """Logs and bytes of each team-day, counted on their own."""
     return (
-        "SELECT team_id, toDate(timestamp, 'UTC') AS day, toInt64(count()) AS logs_, toInt64(sum(bytes)) AS bytes_"
-        f" FROM {relation} WHERE {where(team_days, bounds)} GROUP BY team_id, day ORDER BY team_id, day"
+        f"{logs.computed}SELECT team_id, toDate(timestamp, 'UTC') AS day, toInt64(count()) AS logs_,"
+        f" toInt64(sum(bytes)) AS bytes_ FROM {logs.table} WHERE {where(team_days, bounds)}"
+        " GROUP BY team_id, day ORDER BY team_id, day"
     )
 
 
@@ -140,8 +153,8 @@ _PACKED = (
 _TEAM_DAY = f"bitShiftRight(packed, {_SEVERITY_BITS})"
 
 
-def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_messages: int) -> str:
-    """The rows of raw_logs of these team-days, over a relation with the columns of `records`.
+def groups(logs: Records, team_days: Sequence[TeamDay], bounds: Bounds, max_messages: int) -> str:
+    """The rows of raw_logs of these team-days, over logs as `records` says them.
 
     An exact, cheap key first (the body with its digits folded, which no mask can tell apart), then repair and masks on
     one member of each group; repair and folding commute. Hours are no key but 24 sums of a group: as a key they would
@@ -152,14 +165,14 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
     # Of a very long body only its beginning is masked, and it is cut before it becomes a key.
     key = f"(if(length(body) <= {4 * MAX_CHARS}, body, {repair_sql('body')}) AS beginning)"
     folded = f"""
-        SELECT {_PACKED} AS packed, service_name AS service_,
+        {logs.computed}SELECT {_PACKED} AS packed, service_name AS service_,
             environment AS environment_, {fold_sql(key)} AS folded,
             count() AS logs_, sum(bytes) AS bytes_,
             sumResample(0, 24, 1)(weight, toUInt8(hour_ % 24)) AS hours_,
             sum(toUInt64(round((bytes - stamp_bytes) * (weight / {MICRO})))) AS weighted_bytes_,
             min(timestamp) AS first_, max(timestamp) AS last_,
             min(beginning) AS example_
-        FROM {relation} WHERE {where(team_days, bounds)}
+        FROM {logs.table} WHERE {where(team_days, bounds)}
         GROUP BY packed, service_, environment_, folded"""
     masked = f"""
         SELECT packed, substringUTF8({repair_sql("service_")}, 1, {NAME_CHARACTERS}) AS service,
@@ -190,21 +203,23 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
         ORDER BY team_id, day, service, environment, severity, message_id"""
 
 
-def teams(relation: str, since: datetime) -> str:
+def teams(logs: Records, since: datetime) -> str:
     """Teams with a log since then."""
     return (
-        f"SELECT DISTINCT team_id FROM {relation} WHERE time_bucket >= toDateTime({_day(since.date())}, 'UTC')"
+        f"SELECT DISTINCT team_id FROM {logs.table} WHERE time_bucket >= toDateTime({_day(since.date())}, 'UTC')"
         f" AND timestamp >= {_instant(since)} ORDER BY team_id"
     )
 
 
 def volumes(relation: str, team_ids: Sequence[int], start: datetime, end: datetime) -> str:
     """Five-minute buckets out of a relation with the columns of PostHog's logs_volume_buckets."""
+    # PostHog's buckets are DateTime, which Arrow gets as a number: an instant like all others is made of it outside.
     return (
-        "SELECT team_id, time_bucket, service_name AS service, environment, lower(severity_text) AS severity,"
-        f" toInt64(sum(log_count)) AS logs FROM {relation}"
+        "SELECT team_id, toDateTime64(bucket, 6, 'UTC') AS time_bucket, service, environment, severity, logs FROM ("
+        "SELECT team_id, time_bucket AS bucket, service_name AS service, environment,"
+        f" lower(severity_text) AS severity, toInt64(sum(log_count)) AS logs FROM {relation}"
         f" WHERE team_id IN ({', '.join(map(str, sorted(team_ids)))})"
         f" AND time_bucket >= {_instant(start)} AND time_bucket < {_instant(end)}"
-        " GROUP BY team_id, time_bucket, service, environment, severity"
+        " GROUP BY team_id, bucket, service, environment, severity)"
         " ORDER BY team_id, time_bucket, service, environment, severity"
     )

@@ -272,6 +272,7 @@ releases = sa.Table(
     sa.Column("released_at", Instant, nullable=False, server_default=sa.func.now(), doc="when"),
     sa.CheckConstraint("state IN ('shadow', 'live', 'pinned')", name="state"),
     sa.Index("releases_service_idx", "team_id", "service", "environment", "id"),
+    sa.Index("releases_day_idx", "day", "id"),
     # The graph's entries are idempotent by their natural key; people may release the same version twice.
     sa.Index(
         "releases_graph_key",
@@ -385,5 +386,15 @@ analysis_runs = sa.Table(
     sa.Index(None, "team_id", "day"),
 )
 """What each run did to each team-day, asset by asset."""
+
+mart_days = sa.Table(
+    "mart_days",
+    metadata,
+    _column("day", sa.Date(), key=True),
+    _column("fingerprint", Text),
+    _column("run_id", Text),
+    sa.Column("made_at", Instant, nullable=False, server_default=sa.func.now()),
+)
+"""What the marts of each day were made of; the marts themselves are dbt's, in a schema of their own."""
 
 TEAM_DAY_TABLES = {t.name: t for t in metadata.tables.values() if t.info.get("team_day")}

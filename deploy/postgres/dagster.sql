@@ -1,0 +1,2 @@
+-- Dagster's storage beside LipService's: two databases of one server.
+CREATE DATABASE dagster;
