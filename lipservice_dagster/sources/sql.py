@@ -177,23 +177,3 @@ def groups(relation: str, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
         FROM ({ranked})
         GROUP BY packed, service, environment, message_id, message
         ORDER BY team_id, day, service, environment, severity, message_id"""
-
-
-def teams(relation: str, since: datetime) -> str:
-    """Teams with a log since then."""
-    return (
-        f"SELECT DISTINCT team_id FROM {relation} WHERE time_bucket >= toDateTime({_day(since.date())}, 'UTC')"
-        f" AND timestamp >= {_instant(since)} ORDER BY team_id"
-    )
-
-
-def volumes(relation: str, team_ids: Sequence[int], start: datetime, end: datetime) -> str:
-    """Five-minute buckets out of a relation with the columns of PostHog's logs_volume_buckets."""
-    return (
-        "SELECT team_id, time_bucket, service_name AS service, environment, lower(severity_text) AS severity,"
-        f" toInt64(sum(log_count)) AS logs FROM {relation}"
-        f" WHERE team_id IN ({', '.join(map(str, sorted(team_ids)))})"
-        f" AND time_bucket >= {_instant(start)} AND time_bucket < {_instant(end)}"
-        " GROUP BY team_id, time_bucket, service, environment, severity"
-        " ORDER BY team_id, time_bucket, service, environment, severity"
-    )

@@ -56,7 +56,7 @@ class World:
                 instance_ref=on_disk.get_ref(),
                 cursor=cursor,
                 repository_def=graph,
-                resources={"database": self.database},
+                resources={"database": self.database, "log_source": self.graph.definitions.resources["log_source"]},  # type: ignore[index]
             )
         return graph.get_sensor_def(sensor).evaluate_tick(context)
 
