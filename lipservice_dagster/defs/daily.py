@@ -1,7 +1,7 @@
 """daily: the schedule that takes every team's yesterday through the graph, once the day has closed."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, date, timedelta
 
 import dagster as dg
 
@@ -25,20 +25,27 @@ def build(settings: Settings) -> dg.ScheduleDefinition:
     )
     def daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         yesterday = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
-        teams = context.instance.get_dynamic_partitions(TEAMS_NAME)
-        groups = neighbours(teams, lambda team: settings.takes(int(team)), size_for(len(teams), settings.daily_runs))
-        if not groups:
+        asked = requests(context.instance.get_dynamic_partitions(TEAMS_NAME), yesterday, settings)
+        if not asked:
             yield dg.SkipReason("no team is known yet: the sensor discover_teams adds those that log")
-        for group in groups:
-            first, last = TeamDay(int(group[0]), yesterday), TeamDay(int(group[-1]), yesterday)
-            yield dg.RunRequest(
-                # By the first team alone: a tick that is repeated after a crash may find a team more.
-                run_key=f"daily|{first}",
-                partition_key=first.key if first == last else None,
-                tags={TEAM: named(group), PRIORITY: "5"} | of_range(first, last),
-            )
+        yield from asked
 
     return daily
+
+
+def requests(teams: Sequence[str], day: date, settings: Settings) -> list[dg.RunRequest]:
+    """The runs that make a day of all teams, which are given in the order of their partitions."""
+    asked = []
+    for group in neighbours(teams, lambda team: settings.takes(int(team)), size_for(len(teams), settings.daily_runs)):
+        first, last = TeamDay(int(group[0]), day), TeamDay(int(group[-1]), day)
+        request = dg.RunRequest(
+            # By the first team alone: a tick that is repeated after a crash may find a team more.
+            run_key=f"daily|{first}",
+            partition_key=first.key if first == last else None,
+            tags={TEAM: named(group), PRIORITY: "5"} | of_range(first, last),
+        )
+        asked.append(request)
+    return asked
 
 
 def size_for(teams: int, most_runs: int) -> int:

@@ -27,8 +27,8 @@ def build(settings: Settings) -> dg.SensorDefinition:
         if settings.webhook_url is None:
             return dg.SkipReason("no webhook is set: LIPSERVICE_WEBHOOK_URL")
         url = settings.webhook_url.get_secret_value()
-        now = datetime.now(UTC)
-        notifications.collect(database, now.date() - timedelta(days=settings.notify_days - 1))
+        notifications.collect(database, datetime.now(UTC).date() - timedelta(days=settings.notify_days - 1))
+        now = datetime.now(UTC)  # what was just added is due
 
         def send(entries: list[Entry]) -> None:
             post(url, message(entries, settings))

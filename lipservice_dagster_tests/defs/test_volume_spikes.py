@@ -59,7 +59,7 @@ def test_a_team_rests_and_a_spike_that_lasts_is_asked_for_again_afterwards() -> 
         asked, memory = tick(memory, 6 + minute / 60, [SPIKE], DONE, spike_rest_hours=3)
         if asked:
             asked_at.append(6 + minute // 60)
-    assert asked_at == [7, 11, 15]
+    assert asked_at == [7, 10, 13, 16]
 
 
 def test_what_failed_is_asked_again_some_times_in_another_attempt() -> None:
@@ -132,7 +132,7 @@ def test_a_spike_becomes_a_report_and_boosts_that_expire_and_no_base_rate(world:
     assert request.partition_key == f"{today}|1"
     assert request.tags["lipservice/reason"].endswith(SPIKE.reason)
     assert [k.to_user_string() for k in request.asset_selection] == list(ASSETS)
-    found.ask(request)
+    found.ask(request, "volume_spikes")
     raised = boosts.in_force(found.database, 1, now, "shop")
     assert raised
     assert all(hour < b.ends_at <= now + timedelta(hours=7) for b in raised)
