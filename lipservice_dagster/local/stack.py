@@ -58,7 +58,7 @@ def dagster_home(settings: Settings) -> Iterator[tuple[Settings, Database]]:
     Yields the settings in force (the DSN filled in) and the database. A DAGSTER_HOME that is set is respected.
     """
     with _servers(settings) as (ours, dagsters):
-        home = os.environ.get("DAGSTER_HOME") or str(_write_dagster_yaml(settings))
+        home = os.environ.get("DAGSTER_HOME") or str(write_dagster_yaml(settings))
         environment = {
             "DAGSTER_HOME": home,
             "LIPSERVICE_DAGSTER_POSTGRES_URL": _psycopg2(dagsters),
@@ -225,7 +225,8 @@ def set_pools(settings: Settings) -> None:
             instance.event_log_storage.set_concurrency_slots(pool, limit)
 
 
-def _write_dagster_yaml(settings: Settings) -> Path:
+def write_dagster_yaml(settings: Settings) -> Path:
+    """Write Dagster's configuration for these settings; the folder that is its home."""
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     content = {
