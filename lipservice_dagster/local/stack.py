@@ -216,9 +216,14 @@ def _psycopg2(dsn: str) -> str:
 
 
 def set_pools(settings: Settings) -> None:
-    """Give Dagster's pools their limits; they are kept in its storage, not in its file."""
+    """Give the pools of our own Dagster their limits, which are kept in its storage and not in its file.
+
+    Within `dagster_home`. Somebody else's DAGSTER_HOME has limits of its own.
+    """
     from dagster import DagsterInstance
 
+    if Path(os.environ["DAGSTER_HOME"]) != settings.home / "dagster":
+        return
     with DagsterInstance.get() as instance:
         limits = {"llm": settings.llm_concurrent_runs, "log_store": settings.log_store_concurrent_runs}
         for pool, limit in limits.items():
