@@ -59,7 +59,7 @@ def test_a_team_rests_and_a_spike_that_lasts_is_asked_for_again_afterwards() -> 
         asked, memory = tick(memory, 6 + minute / 60, [SPIKE], DONE, spike_rest_hours=3)
         if asked:
             asked_at.append(6 + minute // 60)
-    assert asked_at == [7, 10, 13, 16]
+    assert asked_at == [6, 9, 12, 15]
 
 
 def test_what_failed_is_asked_again_some_times_in_another_attempt() -> None:
