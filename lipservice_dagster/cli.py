@@ -190,6 +190,18 @@ def run(team_id: int, day: date | None, first: date | None, last: date | None) -
 
 
 @cli.command()
+def teams() -> None:
+    """Every team that is known or logs, with its latest logs and its latest day that was made.
+
+    LIPSERVICE_TEAMS=[1, 42] takes these teams through the graph only, LIPSERVICE_TEAMS_DENIED=[7] all but these. A team
+    that stops logging, or is denied, stays with what is stored of it.
+    """
+    from lipservice_dagster.commands import teams as command
+
+    command.run(_settings())
+
+
+@cli.command()
 @team_option
 @click.option("--from", "first", type=DAY, help="First day. Default: seven days before --to.")
 @click.option("--to", "last", type=DAY, default="today", show_default=True, help="Last day.")

@@ -8,18 +8,25 @@ import dagster as dg
 
 from lipservice_dagster.advisors.model import model_of
 from lipservice_dagster.core.backtest import GateSettings
+from lipservice_dagster.core.volume_spikes import SpikeSettings
 from lipservice_dagster.defs import (
     anomaly_reports,
     automation,
     backtests,
     clusters,
+    daily,
+    discover_teams,
+    late_logs,
     marts,
+    notify,
     policies,
     policy_releases,
     raw_logs,
+    run_ends,
     savings,
     signatures,
     stale_reports,
+    volume_spikes,
 )
 from lipservice_dagster.defs.team_day_asset import IO_MANAGER
 from lipservice_dagster.partitions import partitions
@@ -60,13 +67,16 @@ def build_defs(
         asset_checks=checks,
         # A step takes a tenth of a second in the run's own process, and some seconds in one of its own.
         executor=dg.in_process_executor,
-        jobs=[automation.build_job(), marts.build_job()],
-        schedules=[automation.build_schedule(settings.daily_run_time)],
+        jobs=[automation.build_job(settings.max_runtime_minutes), marts.build_job()],
+        schedules=[daily.build(settings)],
         sensors=[
-            automation.build_discovery(settings.team_lookback_days),
-            *automation.build_run_ends(),
+            discover_teams.build(settings),
+            volume_spikes.build(settings, _spikes(settings)),
+            late_logs.build(settings),
             stale_reports.build(settings),
             marts.build_sensor(settings),
+            notify.build(settings),
+            *run_ends.build(settings),
         ],
         resources={
             "database": database,
@@ -85,6 +95,12 @@ def _gate(settings: Settings) -> GateSettings:
         anomalies_share=settings.gate_anomalies_share,
         few_anomalies=settings.gate_few_anomalies,
         few_missed=settings.gate_few_missed,
+    )
+
+
+def _spikes(settings: Settings) -> SpikeSettings:
+    return SpikeSettings(
+        factor=settings.spike_factor, least_logs=settings.spike_least_logs, least_errors=settings.spike_least_errors
     )
 
 

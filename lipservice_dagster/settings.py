@@ -67,6 +67,24 @@ class Settings(BaseSettings):
     team_lookback_days: int = Field(
         default=7, ge=1, description="A team is discovered when it logged within these last days."
     )
+    teams: list[int] | None = Field(
+        default=None, description="The teams that are taken through the graph, as JSON: [1, 42]. Unset: all that log."
+    )
+    teams_denied: list[int] = Field(
+        default=[], description="Teams that are not, as JSON; what is stored of them stays, and nothing is added."
+    )
+    fill_days: int = Field(
+        default=14,
+        ge=0,
+        le=366,
+        description="Days up to yesterday that are made, once, of a team that is new; 0: none.",
+    )
+    fill_runs: int = Field(default=2, ge=1, description="Runs at a time that make the days of new teams.")
+    daily_runs: int = Field(
+        default=50,
+        ge=1,
+        description="Runs that the daily schedule asks for at most: with more teams, neighbouring ones share a run.",
+    )
     daily_run_time: str = Field(
         default="01:30",
         pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
@@ -74,6 +92,36 @@ class Settings(BaseSettings):
     )
     stale_reports_per_tick: int = Field(
         default=60, ge=1, description="Anomaly reports that are being made again at a time where their window changed."
+    )
+    late_days: int = Field(
+        default=3, ge=1, le=30, description="Latest closed days that are made again where logs arrive late."
+    )
+    spike_minutes: int = Field(
+        default=30, ge=5, le=60, multiple_of=5, description="Minutes that are looked at for volume spikes."
+    )
+    spike_factor: float = Field(
+        default=3.0, gt=1, description="So many times what is usual at these hours is a volume spike."
+    )
+    spike_least_logs: int = Field(default=500, ge=1, description="Fewer logs than these in those minutes are none.")
+    spike_least_errors: int = Field(default=50, ge=1, description="Likewise errors.")
+    spike_rest_hours: int = Field(
+        default=3, ge=0, le=48, description="Hours after a volume spike in which a team's next one asks for nothing."
+    )
+    spike_runs_per_tick: int = Field(default=20, ge=1, description="Runs that volume spikes ask for at a time.")
+    webhook_url: SecretStr | None = Field(
+        default=None,
+        description="Where people are told of failed runs, failed gates and high anomalies, in Slack's JSON.",
+    )
+    notify_days: int = Field(
+        default=2,
+        ge=1,
+        le=30,
+        description="Gates and anomalies of so many latest days are told; older ones are no news.",
+    )
+    ui_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^@\s]+$",
+        description="Address of the Dagster UI for links in messages. Unset: the embedded one.",
     )
     max_messages: int = Field(
         default=50_000,
@@ -205,6 +253,12 @@ class Settings(BaseSettings):
         default=50, ge=1, description="Patterns of a team-day in the mart of the noisiest; the others are one row."
     )
     concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
+    log_store_concurrent_runs: int = Field(
+        default=2,
+        ge=1,
+        description="Runs of the embedded stack that may read the log store at a time (pool log_store).",
+    )
+    max_runtime_minutes: int = Field(default=120, ge=1, description="A run that takes longer is ended, as failed.")
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
 
     @field_validator("postgres_dsn", mode="after")
@@ -216,6 +270,11 @@ class Settings(BaseSettings):
     @classmethod
     def _logs(cls, value: SecretStr | None) -> SecretStr | None:
         return _checked(value, ("clickhouse", "clickhouses", "parquet"))
+
+    @field_validator("webhook_url", mode="after")
+    @classmethod
+    def _webhook(cls, value: SecretStr | None) -> SecretStr | None:
+        return _checked(value, ("http", "https")) if value and value.get_secret_value().strip() else None
 
     @field_validator("anthropic_api_key", "openai_api_key", mode="after")
     @classmethod
@@ -263,6 +322,14 @@ class Settings(BaseSettings):
         today = today or datetime.now(UTC).date()
         return self.first_day or today - timedelta(days=self.history_days - 1)
 
+    def takes(self, team_id: int) -> bool:
+        """Whether a team is taken through the graph: on the list where there is one, and not denied."""
+        return (self.teams is None or team_id in self.teams) and team_id not in self.teams_denied
+
+    def ui_address(self) -> str:
+        """Address of the Dagster UI, without a slash at its end."""
+        return (self.ui_url or f"http://127.0.0.1:{self.webserver_port}").rstrip("/")
+
     def team_name(self, team_id: int) -> str:
         """The team's name for people."""
         return self.team_names.get(team_id, f"team {team_id}")
@@ -302,6 +369,8 @@ def shown(value: Any) -> str:
             return "***"
         secret, at, place = rest.rpartition("@")
         place, question, _ = place.partition("?")
+        if scheme in ("http", "https"):
+            place = place.partition("/")[0] + "/***"  # of a webhook the path is the key
         return f"{scheme}://{'***' if secret else ''}{at}{place}{question}{'***' if question else ''}"
     if isinstance(value, dict) and any(isinstance(v, TeamBudget) for v in value.values()):
         return json.dumps({team: budget.asked for team, budget in sorted(value.items())})

@@ -106,6 +106,10 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     found = ok(lipservice(home, "run", "--team", "7", "--day", "yesterday"))
     assert "3,000 logs" in found
     assert "shop" in ok(lipservice(home, "services", "--team", "7"))
+    seven = next(line for line in ok(lipservice(home, "teams")).splitlines() if "team 7" in line)
+    assert "logging" in seven
+    assert str(YESTERDAY) in seven
+    assert "denied" in ok(lipservice(home, "teams", extra={"LIPSERVICE_TEAMS_DENIED": "[7]"}))
     document = json.loads(ok(lipservice(home, "policy", "show", "--team", "7", "--service", "shop", "--json")))
     assert document["expected"]["logs"] == 3000
     shadow = ok(lipservice(home, "policy", "list", "--team", "7"))

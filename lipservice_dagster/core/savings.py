@@ -58,7 +58,9 @@ def savings_of(
                 found = replay(part, release.document, said.get(key))
                 expected[:, hours] = found.kept[:, hours]
                 rates, place = np.unique(found.rate[:, hours], return_inverse=True)
-                octets = np.array([stamp_octets(rate) for rate in rates.tolist()])[place].reshape(-1, end - release.hour)
+                octets = np.array([stamp_octets(rate) for rate in rates.tolist()])[place].reshape(
+                    -1, end - release.hour
+                )
                 stamps += float(((found.kept - found.sure)[:, hours] * octets).sum())
         weighted = part["weighted_logs"].to_numpy(float)
         kept = expected.sum(axis=1)

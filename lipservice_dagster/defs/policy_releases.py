@@ -11,6 +11,7 @@ from lipservice_dagster.core import frames
 from lipservice_dagster.core.boosts import Boost, BoostSettings, boosts_of
 from lipservice_dagster.core.policy import keep_all, to_json, version
 from lipservice_dagster.defs import shown
+from lipservice_dagster.defs.asked import ONLY_BOOSTS
 from lipservice_dagster.defs.team_day_asset import team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage import boosts, materializations, releases, runs
@@ -41,6 +42,8 @@ def build(partitions: dg.MultiPartitionsDefinition, boost: BoostSettings) -> lis
         wanted = team_days(context.partition_keys)
         read = materializations.of(database, "raw_logs", wanted)
         whole = {d for d in wanted if d in read and read[d].hours == frames.HOURS}
+        if ONLY_BOOSTS in context.run.tags:
+            whole = set()
         counts: dict[TeamDay, dict[str, int]] = {}
         for team_id, tables in policies.by_team():
             days = [d for d in wanted if d.team_id == team_id]

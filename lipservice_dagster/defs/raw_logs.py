@@ -15,6 +15,9 @@ from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows
 from lipservice_sampler.masks import MASK_VERSION
 
+LOG_STORE_POOL = "log_store"
+"""Dagster's pool of the steps that read the log store; its limit is how many do at a time."""
+
 
 def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The asset and its check."""
@@ -24,6 +27,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         fills=["raw_logs"],
         kinds={"clickhouse", "postgres"},
         code_version=f"2-masks-{MASK_VERSION}",
+        pool=LOG_STORE_POOL,
     )
     def raw_logs(
         context: dg.AssetExecutionContext,

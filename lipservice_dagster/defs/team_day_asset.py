@@ -4,6 +4,7 @@ An asset's module says only what is its own: what it reads, which function of `c
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from lipservice_dagster.partitions import team_days
-from lipservice_dagster.sources.base import LogSourceError
+from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 from lipservice_dagster.storage import runs
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.io_manager import TABLES
@@ -23,6 +24,8 @@ OWNERS = ["team:data-engineering"]
 
 # What passes by itself (a connection, a busy server) is worth a second try; anything else fails the same again.
 _MAY_PASS = (LogSourceError, sa.exc.OperationalError, adbc.OperationalError, OSError)
+# psycopg2 gives no code where a connection is refused, so PostgreSQL's words decide.
+_MISCONFIGURED = re.compile(r'authentication failed|(database|role) ".*" does not exist|no pg_hba.conf entry')
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
@@ -54,9 +57,9 @@ def team_day_asset(
             with runs.failing(database, context.run.run_id, name, partitions_of_run):
                 try:
                     return compute(context, database, **inputs)
-                except _MAY_PASS:
-                    raise
                 except Exception as error:
+                    if may_pass(error):
+                        raise
                     reason = f"{type(error).__name__}: {error}"
                     raise dg.Failure(f"{name} failed: {reason}", allow_retries=False) from error
 
@@ -83,6 +86,15 @@ def team_day_asset(
         )(recorded)
 
     return decorate
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether another try may go better: not where a question is refused, or a path or a right is missing."""
+    if isinstance(error, (LogSourceRefusedError, FileNotFoundError, NotADirectoryError, PermissionError)):
+        return False
+    if isinstance(error, (sa.exc.OperationalError, adbc.OperationalError)):
+        return not _MISCONFIGURED.search(str(error))
+    return isinstance(error, _MAY_PASS)
 
 
 def column_schema(table: str) -> dg.TableSchema:

@@ -149,6 +149,7 @@ class Graph:
 def graph(settings: Settings) -> Iterator[Graph]:
     """The graph over the running stack, for as long as the block lasts."""
     with stack.dagster_home(settings) as (in_force, database), dg.DagsterInstance.get() as instance:
+        stack.set_pools(settings)
         found = Graph(in_force, database, instance)
         found.close_dead_runs()
         yield found

@@ -4,8 +4,8 @@ Under a root folder stand
 
 - ``logs/team_id=<int>/day=<YYYY-MM-DD>/part-<id>.parquet``: log records, columns as `STORED_SCHEMA`, sorted by service
   and timestamp; the day is the UTC day of ``timestamp``;
-- ``volumes/team_id=<int>/day=<YYYY-MM-DD>/part-<id>.parquet``: the five-minute rollup of the logs file of the same
-  name, columns as `VOLUMES_SCHEMA`;
+- ``volumes/day=<YYYY-MM-DD>/part-<id>.parquet``: the five-minute rollup of the day's logs of all teams, columns as
+  `VOLUMES_SCHEMA`. A question about a thousand teams opens a few files a day; parts are merged as they become many;
 - ``.staging/<writer>/``: what a writer has not published yet; no reader's glob sees it.
 
 A writer renames its files into place at the end, and keeps an undo list while it does: if it fails, or dies and the
@@ -78,6 +78,7 @@ STORED_SCHEMA = pa.schema(
 
 VOLUMES_SCHEMA = pa.schema(
     [
+        _required("team_id", pa.int32()),
         _required("time_bucket", TIMESTAMP),  # start of five UTC minutes
         _required("service_name", pa.binary()),
         _required("environment", pa.binary()),
@@ -94,6 +95,8 @@ ENVIRONMENT_KEYS = (b"deployment.environment.name", b"deployment.environment", b
 PART_ROWS = 250_000
 PART_BYTES = 256 << 20
 ROW_GROUP_ROWS = 65_536
+VOLUME_PARTS = 16
+VOLUME_BYTES = 64 << 20
 
 FIRST_DAY = date(1900, 1, 1)  # what ClickHouse's DateTime64 can hold
 LAST_DAY = date(2299, 12, 31)
@@ -166,7 +169,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def partition(team_id: int, day: date) -> str:
-    """The folder of a team-day, below ``logs/`` and ``volumes/``."""
+    """The folder of a team-day, below ``logs/``."""
     return f"team_id={team_id}/day={day.isoformat()}"
 
 
@@ -191,6 +194,7 @@ class LogWriter:
         self.replace = replace
         self.counts: dict[tuple[int, date], int] = {}
         self._buffers: dict[tuple[int, date], _Buffer] = {}
+        self._volumes: dict[date, _Buffer] = {}
         self._parts: list[tuple[int, date]] = []
         self._staging: Path | None = None
         self._lock = -1
@@ -215,10 +219,13 @@ class LogWriter:
             if kind is None:
                 for key in list(self._buffers):
                     self._flush(staging, key)
+                for day in list(self._volumes):
+                    self._flush_volumes(staging, day)
                 if self._parts:
                     self._publish(staging)
         finally:
             self._buffers.clear()
+            self._volumes.clear()
             try:
                 self._leave(staging)
             finally:
@@ -267,24 +274,27 @@ class LogWriter:
     def _flush(self, staging: Path, key: tuple[int, date]) -> None:
         buffer = self._buffers.pop(key)
         table = stored(_ordered(pa.concat_tables(buffer.tables)))
-        name = f"part-{uuid.uuid4().hex}.parquet"
-        folder = partition(*key)
-        for kind, content in (("logs", table), ("volumes", volumes(table))):
-            path = staging / kind / folder / name
-            with _explained("Writing logs", path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    pq.write_table(content, file, row_group_size=ROW_GROUP_ROWS, **_encoding(content.schema))
-                    file.flush()
-                    os.fsync(file.fileno())
+        _write(staging / "logs" / partition(*key), table)
         self._parts.append(key)
+        team_id, day = key
+        of_day, rows = self._volumes.setdefault(day, _Buffer()), volumes(team_id, table)
+        of_day.tables.append(rows)
+        of_day.octets += rows.nbytes
+        while sum(b.octets for b in self._volumes.values()) > VOLUME_BYTES:
+            self._flush_volumes(staging, max(self._volumes, key=lambda d: self._volumes[d].octets))
+
+    def _flush_volumes(self, staging: Path, day: date) -> None:
+        _write(staging / _volumes_folder(day), _summed(self._volumes.pop(day).tables))
 
     def _publish(self, staging: Path) -> None:
         with _explained("Publishing logs", self.root), _locked(self.root / _STAGING / "lock"):
-            folders = sorted({f"{kind}/{partition(*key)}" for key in self._parts for kind in ("logs", "volumes")})
+            logs = sorted({f"logs/{partition(*key)}" for key in self._parts})
+            days = sorted({day for _, day in self._parts})
+            merged = [_volumes_folder(day) for day in days if self._merge(staging, day)]
+            folders = logs + [_volumes_folder(day) for day in days]
             for folder in folders:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
-            moves = self._moves(staging, folders)
+            moves = self._moves(staging, folders, replaced={*(logs if self.replace else []), *merged})
             _write_undo(staging, moves)
             try:
                 for source, target in moves:
@@ -297,18 +307,57 @@ class LogWriter:
             (staging / _UNDO).unlink()  # from here on the files are published
             _sync_folder(staging)
 
-    def _moves(self, staging: Path, folders: list[str]) -> list[tuple[str, str]]:
+    def _merge(self, staging: Path, day: date) -> bool:
+        """Put a day's volumes into one staged file with those there are, where that is called for; whether it was."""
+        folder = _volumes_folder(day)
+        there, new = (sorted((base / folder).glob("*.parquet")) for base in (self.root, staging))
+        if not there or (not self.replace and len(there) + len(new) <= VOLUME_PARTS):
+            return False
+        kept = [_read_volumes(path) for path in there]
+        if self.replace:
+            teams = pa.array([team for team, on in self._parts if on == day], pa.int32())
+            kept = [rows.filter(pc.invert(pc.is_in(rows["team_id"], teams))) for rows in kept]
+        _write(staging / folder, _summed([*kept, *map(_read_volumes, new)]))
+        for path in new:
+            path.unlink()
+        return True
+
+    def _moves(self, staging: Path, folders: list[str], replaced: set[str]) -> list[tuple[str, str]]:
         """The renames that publish, below the root and in order: by folder, old files out, then new ones in."""
         aside = staging.relative_to(self.root).as_posix()
         moves: list[tuple[str, str]] = []
         for folder in folders:
-            if self.replace:
+            if folder in replaced:
                 (staging / "replaced" / folder).mkdir(parents=True)
                 old = sorted(path.name for path in (self.root / folder).glob("*.parquet"))
                 moves += [(f"{folder}/{name}", f"{aside}/replaced/{folder}/{name}") for name in old]
             new = sorted(path.name for path in (staging / folder).glob("*.parquet"))
             moves += [(f"{aside}/{folder}/{name}", f"{folder}/{name}") for name in new]
         return moves
+
+
+def _write(folder: Path, table: pa.Table) -> None:
+    """Write a table as a part of a staged folder, on the disk before anything refers to it."""
+    path = folder / f"part-{uuid.uuid4().hex}.parquet"
+    with _explained("Writing logs", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            pq.write_table(table, file, row_group_size=ROW_GROUP_ROWS, **_encoding(table.schema))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read_volumes(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, schema=VOLUMES_SCHEMA, partitioning=None)
+    except (pa.ArrowException, ValueError) as error:
+        raise LogStoreError(
+            f"Reading volumes failed at {path}: {error}. Remove the file; only volumes are lost"
+        ) from error
+
+
+def _volumes_folder(day: date) -> str:
+    return f"volumes/day={day.isoformat()}"
 
 
 def _write_undo(staging: Path, moves: list[tuple[str, str]]) -> None:
@@ -435,22 +484,32 @@ def _weight(*stamp: bytes) -> int:
     return micro_weight(own, threshold, vector)
 
 
-def volumes(table: pa.Table) -> pa.Table:
-    """The five-minute rollup of `table` (`STORED_SCHEMA`), as `VOLUMES_SCHEMA`, sorted by all its keys."""
+def volumes(team_id: int, table: pa.Table) -> pa.Table:
+    """The five-minute rollup of a team's `table` (`STORED_SCHEMA`), as `VOLUMES_SCHEMA`, sorted by all its keys."""
     stamps = _microseconds(table["timestamp"])
-    keys = ["time_bucket", "service_name", "environment", "severity_text"]
     rows = pa.table(
         {
-            "time_bucket": pa.array(stamps // _BUCKET_US * _BUCKET_US),
+            "team_id": pa.repeat(pa.scalar(team_id, pa.int32()), table.num_rows),
+            "time_bucket": pa.array(stamps // _BUCKET_US * _BUCKET_US).cast(TIMESTAMP),
             "service_name": table["service_name"],
             "environment": table["environment"],
             "severity_text": pc.utf8_lower(table["severity_text"]),
-            "octets": table["bytes"],
+            "log_count": pa.repeat(pa.scalar(1, pa.int64()), table.num_rows),
+            "bytes": table["bytes"],
         }
     )
-    grouped = rows.group_by(keys).aggregate([("octets", "count"), ("octets", "sum")])
-    named = grouped.rename_columns({"octets_count": "log_count", "octets_sum": "bytes"}).select(VOLUMES_SCHEMA.names)
-    return named.sort_by([(key, "ascending") for key in keys]).cast(VOLUMES_SCHEMA)
+    return _summed([rows])
+
+
+# By time first: a question is about a few hours of all teams, and reads the row groups of these hours only.
+_VOLUME_KEYS = ["time_bucket", "team_id", "service_name", "environment", "severity_text"]
+
+
+def _summed(tables: list[pa.Table]) -> pa.Table:
+    """Rows of `VOLUMES_SCHEMA`, one a key."""
+    grouped = pa.concat_tables(tables).group_by(_VOLUME_KEYS).aggregate([("log_count", "sum"), ("bytes", "sum")])
+    named = grouped.rename_columns({"log_count_sum": "log_count", "bytes_sum": "bytes"}).select(VOLUMES_SCHEMA.names)
+    return named.sort_by([(key, "ascending") for key in _VOLUME_KEYS]).cast(VOLUMES_SCHEMA)
 
 
 def _map_octets(column: pa.ChunkedArray) -> np.ndarray:

@@ -58,7 +58,7 @@ def dagster_home(settings: Settings) -> Iterator[tuple[Settings, Database]]:
     Yields the settings in force (the DSN filled in) and the database. A DAGSTER_HOME that is set is respected.
     """
     with _servers(settings) as (ours, dagsters):
-        home = os.environ.get("DAGSTER_HOME") or str(_write_dagster_yaml(settings))
+        home = os.environ.get("DAGSTER_HOME") or str(write_dagster_yaml(settings))
         environment = {
             "DAGSTER_HOME": home,
             "LIPSERVICE_DAGSTER_POSTGRES_URL": _psycopg2(dagsters),
@@ -82,6 +82,7 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
     """
     _require_free(port)
     with _only_one(settings.home), dagster_home(settings):
+        set_pools(settings)
         command = [sys.executable, "-m", "dagster", "dev", "-m", "lipservice_dagster.definitions"]
         child = subprocess.Popen(
             [*command, "--host", HOST, "--port", str(port)],
@@ -214,7 +215,23 @@ def _psycopg2(dsn: str) -> str:
     return sa.make_url(dsn).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
 
 
-def _write_dagster_yaml(settings: Settings) -> Path:
+def set_pools(settings: Settings) -> None:
+    """Give the pools of our own Dagster their limits, which are kept in its storage and not in its file.
+
+    Within `dagster_home`. Somebody else's DAGSTER_HOME has limits of its own.
+    """
+    from dagster import DagsterInstance
+
+    if Path(os.environ["DAGSTER_HOME"]) != settings.home / "dagster":
+        return
+    with DagsterInstance.get() as instance:
+        limits = {"llm": settings.llm_concurrent_runs, "log_store": settings.log_store_concurrent_runs}
+        for pool, limit in limits.items():
+            instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def write_dagster_yaml(settings: Settings) -> Path:
+    """Write Dagster's configuration for these settings; the folder that is its home."""
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     content = {
@@ -230,10 +247,25 @@ def _write_dagster_yaml(settings: Settings) -> Path:
             "config": {"base_dir": str(home)},
         },
         "concurrency": {
-            "runs": {"max_concurrent_runs": settings.concurrent_runs},
-            "pools": {"default_limit": settings.llm_concurrent_runs, "granularity": "op"},
+            "runs": {
+                "max_concurrent_runs": settings.concurrent_runs,
+                # Runs of one team take turns: those that were asked for by sensors and schedules, and those of a
+                # partition by hand, which Dagster tags itself.
+                "tag_concurrency_limits": [
+                    {"key": key, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+                    for key in ("lipservice/team", "dagster/partition/team")
+                ],
+            },
+            "pools": {"default_limit": 1, "granularity": "op"},
         },
-        "run_monitoring": {"enabled": True},
+        # A worker that died is replaced; a step that failed has been tried again already, where that could help.
+        "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
+        "run_monitoring": {
+            "enabled": True,
+            "poll_interval_seconds": 30,
+            "max_runtime_seconds": settings.max_runtime_minutes * 60,
+            "free_slots_after_run_end_seconds": 60,
+        },
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
     }

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 import pandas as pd
 
 from lipservice_dagster.partitions import Bounds, TeamDay
+from lipservice_dagster.sources.volumes_sql import Span
 
 
 class LogSourceError(Exception):
     """The log store could not be asked or refused; the message says what, where and what to do."""
+
+
+class LogSourceRefusedError(LogSourceError):
+    """The log store refused a question and would again: a wrong password, a table that is not there, no permission."""
 
 
 class LogSource(Protocol):
@@ -22,14 +27,22 @@ class LogSource(Protocol):
         """The store's name and version; raises LogSourceError where it does not answer."""
         ...
 
-    def teams(self, since: datetime) -> list[int]:
-        """Teams with a log at or after ``since``, ascending."""
+    def latest_logs(self, since: datetime) -> dict[int, datetime]:
+        """The teams that have logged at or after ``since``, each with the start of its latest five minutes."""
         ...
 
-    def volumes(self, team_ids: Sequence[int], start: datetime, end: datetime) -> pd.DataFrame:
-        """Logs in five-minute buckets of [start, end).
+    def day_volumes(self, first: date, last: date) -> dict[TeamDay, int]:
+        """Stored logs of each team-day of these days (both included), from the five-minute volumes; without logs none.
 
-        Columns team_id, time_bucket (UTC), service, environment, severity, logs; sorted by them.
+        Cheap and not verified: what is made of a team-day is counted by `counts`.
+        """
+        ...
+
+    def compared_volumes(self, team_ids: Sequence[int], span: Span) -> pd.DataFrame:
+        """Logs of a span beside the same hours of the days before, from the five-minute volumes, in one query.
+
+        Columns team_id, service, environment, logs_now, errors_now, logs_before, errors_before (arrays of ``span.days``
+        counts, the day before first); sorted by the first three.
         """
         ...
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -16,9 +17,10 @@ from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.partitions import Bounds, TeamDay
-from lipservice_dagster.sources import sql
-from lipservice_dagster.sources.base import LogSourceError
+from lipservice_dagster.sources import sql, volumes_sql
+from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 from lipservice_dagster.sources.limits import QueryLimits
+from lipservice_dagster.sources.volumes_sql import Span
 from lipservice_sampler.clickhouse import string_literal
 
 # The structure is spelled out so that an empty store is an empty answer and nothing comes back nullable.
@@ -31,30 +33,36 @@ _LOGS_STRUCTURE = (
     f"{_RECORD_STRUCTURE}, environment String, severity Int8, weight Int64, bytes Int64, stamp_bytes Int64"
 )
 _VOLUMES_STRUCTURE = (
-    "team_id Int32, day Date, time_bucket DateTime64(6, 'UTC'), service_name String, environment String,"
-    " severity_text String, log_count Int64, bytes Int64"
+    "team_id Int32, day Date, time_bucket DateTime64(6, 'UTC'), service_name LowCardinality(String),"
+    " environment LowCardinality(String), severity_text LowCardinality(String), log_count Int64, bytes Int64"
 )
+
+_CODE = re.compile(r"Code: (\d+)\b")
+# ClickHouse's errors that another try meets again: unknown identifiers, tables, databases and users, syntax, types,
+# wrong passwords, missing rights.
+_REFUSALS = {16, 43, 46, 47, 53, 60, 62, 81, 164, 192, 193, 194, 497, 516}
 
 
 class ClickHouseSource:
     """A `LogSource` over PostHog's tables (or ones with their columns) in ClickHouse.
 
-    ``counted`` is what the independent count reads, by default ``logs``; ``volumes`` is a table or a subquery. The
-    connection is made
-    at the first question, so that building the object needs no store.
+    ``logs`` and ``counted`` (what the independent count reads; by default ``logs``) are relations of logs, ``volumes``
+    is what stands behind FROM: a table's name, a subquery, or a function that looks first. The connection is made at
+    the first question, so that building the object needs no store.
     """
 
     def __init__(
         self,
         connection: dict[str, Any],
         logs: sql.Records,
-        volumes: str,
+        volumes: str | Callable[[ClickHouseSource], str],
         *,
         name: str,
         counted: sql.Records | None = None,
         limits: QueryLimits | None = None,
     ):
-        self._connection, self._logs, self._volumes, self._name = connection, logs, volumes, name
+        self._connection, self._logs, self._name = connection, logs, name
+        self._volumes_behind = volumes
         self._counted = counted or logs
         self._limits = limits or QueryLimits()
         self._local = threading.local()
@@ -64,15 +72,22 @@ class ClickHouseSource:
         table = self._query("SELECT version() AS version")
         return f"{self._name}, ClickHouse {table.column('version')[0].as_py()}"
 
-    def teams(self, since: datetime) -> list[int]:
-        """Teams with a log at or after ``since``, ascending."""
-        return self._query(sql.teams(self._logs, since)).column("team_id").to_pylist()
+    def latest_logs(self, since: datetime) -> dict[int, datetime]:
+        """The teams that have logged at or after ``since``, each with the start of its latest five minutes."""
+        table = self._query(volumes_sql.latest(self._volumes(), since))
+        latest = (t if isinstance(t, datetime) else datetime.fromtimestamp(t, UTC) for t in table["latest"].to_pylist())
+        return dict(zip(table["team_id"].to_pylist(), latest, strict=True))
 
-    def volumes(self, team_ids: Sequence[int], start: datetime, end: datetime) -> pd.DataFrame:
-        """Logs in five-minute buckets of [start, end)."""
+    def day_volumes(self, first: date, last: date) -> dict[TeamDay, int]:
+        """Stored logs of each team-day of these days, from the five-minute volumes."""
+        rows = self._query(volumes_sql.by_day(self._volumes(), first, last)).to_pandas()
+        return {TeamDay(int(r.team_id), r.day): int(r.stored) for r in rows.itertuples(index=False)}
+
+    def compared_volumes(self, team_ids: Sequence[int], span: Span) -> pd.DataFrame:
+        """Logs of a span beside the same hours of the days before."""
         if not team_ids:
-            return frames.empty(("team_id", "time_bucket", "service", "environment", "severity", "logs"))
-        return self._query(sql.volumes(self._volumes, team_ids, start, end)).to_pandas()
+            return frames.empty(volumes_sql.COMPARED)
+        return self._query(volumes_sql.compared(self._volumes(), team_ids, span)).to_pandas()
 
     def counts(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
         """Logs and bytes of each team-day, counted on their own."""
@@ -88,6 +103,15 @@ class ClickHouseSource:
         table = self._query(sql.groups(self._logs, team_days, bounds, self._limits.max_messages))
         return table.select(list(frames.RAW_LOGS)).to_pandas()
 
+    def has_table(self, name: str) -> bool:
+        """Whether the server has a table or view of this name."""
+        return bool(self._query(f"EXISTS TABLE {name}").column(0)[0].as_py())
+
+    def _volumes(self) -> str:
+        if callable(self._volumes_behind):
+            self._volumes_behind = self._volumes_behind(self)
+        return self._volumes_behind
+
     def _client(self) -> Any:
         # A client for each thread: neither the HTTP session nor the embedded engine's cursor is meant to be shared.
         client = getattr(self._local, "client", None)
@@ -102,6 +126,9 @@ class ClickHouseSource:
             message = str(error)
             if password := self._connection.get("password"):
                 message = message.replace(password, "***")
+            refused = _CODE.search(message)
+            if refused and int(refused[1]) in _REFUSALS:
+                raise LogSourceRefusedError(f"{self._name} refused: {message.strip()[:2000]}") from error
             raise LogSourceError(f"{self._name} did not answer: {message.strip()[:2000]}") from error
 
 
@@ -137,10 +164,17 @@ def connect(dsn: str, limits: QueryLimits | None = None) -> ClickHouseSource:
         "connect_timeout": min(limits.timeout_seconds, 30),
         "autogenerate_session_id": False,  # queries of several threads must not wait for one session
     }
+    logs, volumes = options.get("table", "logs"), options.get("volumes_table", "logs_volume_buckets")
+
+    def relation(source: ClickHouseSource) -> str:
+        if "volumes_table" in options or source.has_table(volumes):
+            return volumes_sql.rollup(volumes)
+        return volumes_sql.from_logs(logs)
+
     return ClickHouseSource(
         connection,
-        sql.records(options.get("table", "logs")),
-        options.get("volumes_table", "logs_volume_buckets"),
+        sql.records(logs),
+        relation,
         name=f"ClickHouse at {connection['host']}:{connection['port']}",
         limits=limits,
     )
@@ -150,15 +184,18 @@ def embedded(root: Path, limits: QueryLimits | None = None) -> ClickHouseSource:
     """The embedded log store below ``root``; an engine in this process reads its files."""
 
     def files(part: str, structure: str) -> str:
-        glob = string_literal(f"{root}/{part}/team_id=*/day=*/*.parquet")
+        glob = string_literal(f"{root}/{part}/*.parquet")
         return f"file({glob}, 'Parquet', {string_literal(structure)})"
 
     # time_bucket is the folder's day, so that a filter on it prunes files.
     logs, records = (
-        f"(SELECT *, toDateTime(day, 'UTC') AS time_bucket FROM {files('logs', structure)})"
+        f"(SELECT *, toDateTime(day, 'UTC') AS time_bucket FROM {files('logs/team_id=*/day=*', structure)})"
         for structure in (_LOGS_STRUCTURE, _RECORD_STRUCTURE)
     )
-    volumes = f"(SELECT * FROM {files('volumes', _VOLUMES_STRUCTURE)})"
+    volumes = (
+        "(SELECT team_id, day, time_bucket AS bucket, service_name AS service, environment, severity_text AS severity,"
+        f" log_count AS logs FROM {files('volumes/day=*', _VOLUMES_STRUCTURE)})"
+    )
     return ClickHouseSource(
         {"interface": "chdb"},
         sql.Records(logs),

@@ -116,9 +116,8 @@ class Records:
     """What stands behind FROM, and ``computed``, a WITH clause of what is read off its columns.
 
     The columns that are asked for are PostHog's and environment, severity (a place in `SEVERITIES`), weight (millionths
-    of a log), bytes and stamp_bytes (those of them that a sampler's stamp has). They are no subquery: over a Distributed
-    table, what is grouped and filtered in the same SELECT is so on the shards, while the rows of a subquery would all
-    travel.
+    of a log), bytes and stamp_bytes (those that a sampler's stamp has). They are no subquery: over a Distributed table,
+    what is grouped and filtered in the same SELECT is so on the shards, while the rows of a subquery would all travel.
     """
 
     table: str
@@ -201,25 +200,3 @@ def groups(logs: Records, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
         FROM ({ranked})
         GROUP BY packed, service, environment, message_id, message
         ORDER BY team_id, day, service, environment, severity, message_id"""
-
-
-def teams(logs: Records, since: datetime) -> str:
-    """Teams with a log since then."""
-    return (
-        f"SELECT DISTINCT team_id FROM {logs.table} WHERE time_bucket >= toDateTime({_day(since.date())}, 'UTC')"
-        f" AND timestamp >= {_instant(since)} ORDER BY team_id"
-    )
-
-
-def volumes(relation: str, team_ids: Sequence[int], start: datetime, end: datetime) -> str:
-    """Five-minute buckets out of a relation with the columns of PostHog's logs_volume_buckets."""
-    # PostHog's buckets are DateTime, which Arrow gets as a number: an instant like all others is made of it outside.
-    return (
-        "SELECT team_id, toDateTime64(bucket, 6, 'UTC') AS time_bucket, service, environment, severity, logs FROM ("
-        "SELECT team_id, time_bucket AS bucket, service_name AS service, environment,"
-        f" lower(severity_text) AS severity, toInt64(sum(log_count)) AS logs FROM {relation}"
-        f" WHERE team_id IN ({', '.join(map(str, sorted(team_ids)))})"
-        f" AND time_bucket >= {_instant(start)} AND time_bucket < {_instant(end)}"
-        " GROUP BY team_id, bucket, service, environment, severity)"
-        " ORDER BY team_id, time_bucket, service, environment, severity"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import sqlalchemy as sa
 
@@ -43,6 +43,18 @@ def of(database: Database, asset: str, team_days: Collection[TeamDay]) -> dict[T
         rows = connection.execute(statement).all()
     found = {TeamDay(row.team_id, row.day): Materialization(*row[2:]) for row in rows}
     return {d: m for d, m in found.items() if d in wanted}
+
+
+def latest_days(database: Database, asset: str) -> dict[int, tuple[date, int]]:
+    """Of each team the latest day of which the asset holds content, and how many days there are."""
+    table = materializations.c
+    statement = (
+        sa.select(table.team_id, sa.func.max(table.day), sa.func.count())
+        .where(table.asset == asset, table.fingerprint.is_not(None))
+        .group_by(table.team_id)
+    )
+    with database.engine.connect() as connection:
+        return {team: (day, days) for team, day, days in connection.execute(statement)}
 
 
 def written(entries: dict[TeamDay, Materialization]) -> dict[TeamDay, Materialization]:

@@ -397,4 +397,23 @@ mart_days = sa.Table(
 )
 """What the marts of each day were made of; the marts themselves are dbt's, in a schema of their own."""
 
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+    _column("kind", Text),
+    _column("key", Text),  # names what happened among its kind: it is told once
+    _column("topic", Text),  # what is told in one message
+    _column("details", pg.JSONB()),
+    sa.Column("added_at", Instant, nullable=False, server_default=sa.func.now()),
+    sa.Column("tries", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
+    sa.Column("next_try_at", Instant, nullable=False, server_default=sa.func.now()),
+    _column("error", Text, null=True),
+    _column("sent_at", Instant, null=True),
+    sa.UniqueConstraint("kind", "key"),
+    sa.CheckConstraint("kind IN ('failed_run', 'failed_gate', 'high_anomaly')", name="kind"),
+    sa.Index("notifications_due_idx", "next_try_at", postgresql_where=sa.text("sent_at IS NULL")),
+)
+"""What people are told by webhook, once each, and how sending it went."""
+
 TEAM_DAY_TABLES = {t.name: t for t in metadata.tables.values() if t.info.get("team_day")}

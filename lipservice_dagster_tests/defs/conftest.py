@@ -56,14 +56,15 @@ class World:
                 instance_ref=on_disk.get_ref(),
                 cursor=cursor,
                 repository_def=graph,
-                resources={"database": self.database},
+                resources={"database": self.database, "log_source": self.graph.definitions.resources["log_source"]},  # type: ignore[index]
             )
         return graph.get_sensor_def(sensor).evaluate_tick(context)
 
-    def ask(self, request: dg.RunRequest) -> None:
-        """Run what a sensor asked for, as the daemon would."""
+    def ask(self, request: dg.RunRequest, sensor: str = "stale_reports") -> None:
+        """Run what a sensor asked for, with the tags that the daemon gives it."""
         assets = [key.to_user_string() for key in request.asset_selection or []]
-        self._execute(assets, request.partition_key, dict(request.tags))
+        tags = {"dagster/sensor_name": sensor, "dagster/run_key": str(request.run_key)}
+        self._execute(assets, request.partition_key, dict(request.tags) | tags)
 
     def _execute(self, assets: Iterable[str], partition_key: str | None, tags: dict[str, str]) -> None:
         done = self.graph.definitions.resolve_job_def(JOB).execute_in_process(

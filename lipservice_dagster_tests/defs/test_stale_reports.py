@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lipservice_dagster.core.budget import key_of
 from lipservice_dagster.core.policy_settings import PolicySettings
-from lipservice_dagster.defs.stale_reports import MOST_ATTEMPTS, Memory, plan
+from lipservice_dagster.defs.asked import MOST_ATTEMPTS
+from lipservice_dagster.defs.remaking import Memory, plan
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.log_store import LogWriter
 from lipservice_dagster.partitions import TeamDay

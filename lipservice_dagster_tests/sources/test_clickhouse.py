@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from lipservice_dagster.core import frames
 from lipservice_dagster.defs.raw_logs import disagreements
 from lipservice_dagster.partitions import Bounds, TeamDay
-from lipservice_dagster.sources.base import LogSourceError
-from lipservice_dagster.sources.clickhouse import connect, embedded
+from lipservice_dagster.sources import sql
+from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
+from lipservice_dagster.sources.clickhouse import ClickHouseSource, connect, embedded
 from lipservice_dagster.sources.limits import QueryLimits
+from lipservice_dagster.sources.volumes_sql import Span
 from lipservice_dagster_tests.logs import DAY, at, log, store
 from lipservice_sampler.masks import mask
 from lipservice_sampler.text import message_id, repair
@@ -147,8 +149,9 @@ def test_a_team_without_logs_and_an_empty_store_are_empty_answers(tmp_path: Path
     source = embedded(tmp_path)
     assert source.groups([TEAM_DAY], LATER).empty
     assert source.counts([TEAM_DAY], LATER).empty
-    assert source.teams(at(0)) == []
-    assert source.volumes([7], at(0), at(24)).empty
+    assert source.latest_logs(at(0)) == {}
+    assert source.day_volumes(DAY, DAY) == {}
+    assert source.compared_volumes([7], Span(at(0), at(1), days=2)).empty
     store(tmp_path, {7: [log("hello")]})
     assert groups(tmp_path, TeamDay(8, DAY)).empty
     assert groups(tmp_path, TeamDay(7, DAY + timedelta(days=1))).empty
@@ -194,18 +197,49 @@ def test_messages_beyond_the_cap_stay_in_rest_rows_with_exact_counts(tmp_path: P
     assert (rows["message"] == "often").any()
 
 
-def test_five_minute_volumes_come_from_the_rollup(tmp_path: Path) -> None:
-    store(tmp_path, {7: [log("a", timestamp=at(10 + i / 60)) for i in range(10)]})
-    found = embedded(tmp_path).volumes([7], at(10), at(11))
-    assert list(found.columns) == ["team_id", "time_bucket", "service", "environment", "severity", "logs"]
-    assert found["logs"].tolist() == [5, 5]
+def test_volumes_of_a_span_stand_beside_the_same_hours_of_the_days_before(tmp_path: Path) -> None:
+    def logs(hour: float, back: int, n: int, severity: str = "info") -> list[dict[str, object]]:
+        return [log("a", timestamp=at(hour, DAY - timedelta(days=back)), severity=severity) for _ in range(n)]
+
+    span = Span(at(0.5), at(1), days=3)  # with its margin it begins on the day before
+    inside = logs(0.5, 0, 5) + logs(0.99, 0, 2, "error")
+    before = logs(0.75, 1, 3, "fatal") + logs(23.5, 2, 4) + logs(1.99, 3, 1)  # 23:30 of the second day is near 0:30
+    outside = logs(1, 0, 7) + logs(0.4, 0, 7) + logs(2, 1, 7) + logs(23.4, 2, 7) + logs(0.75, 4, 7)
+    store(tmp_path, {7: inside + before + outside, 8: logs(0.6, 0, 1), 9: logs(0.6, 0, 1)})
+    found = embedded(tmp_path).compared_volumes([7, 8], span).set_index("team_id")
+    assert set(found.index) == {7, 8}
+    assert tuple(found.loc[7, ["service", "environment", "logs_now", "errors_now"]]) == ("shop", "", 7, 2)
+    assert found.loc[7, "logs_before"].tolist() == [3 + 4, 0, 1]
+    assert found.loc[7, "errors_before"].tolist() == [3, 0, 0]
+    assert found.loc[8, "logs_before"].tolist() == [0, 0, 0]
 
 
-def test_teams_are_those_that_logged_since(tmp_path: Path) -> None:
-    store(tmp_path, {9: [log("a")], 7: [log("b", timestamp=at(20))]})
+def test_teams_and_days_come_with_their_latest_logs_and_their_number(tmp_path: Path) -> None:
+    store(tmp_path, {9: [log("a")], 7: [log("b", timestamp=at(20.03)), log("c")]})
     source = embedded(tmp_path)
-    assert source.teams(at(0)) == [7, 9]
-    assert source.teams(at(15)) == [7]
+    assert source.latest_logs(at(0)) == {7: at(20), 9: at(10)}
+    assert source.latest_logs(at(15)) == {7: at(20)}
+    assert source.latest_logs(at(20.07)) == {7: at(20)}  # its five minutes are not over then
+    assert source.day_volumes(DAY, DAY) == {TeamDay(7, DAY): 2, TeamDay(9, DAY): 1}
+    assert source.day_volumes(DAY - timedelta(days=2), DAY - timedelta(days=1)) == {}
+
+
+def test_a_span_is_made_of_whole_buckets_that_are_over() -> None:
+    span = Span.until(at(10 + 13 / 60), 30, timedelta(minutes=5), days=14)
+    assert (span.start, span.end) == (at(9 + 35 / 60), at(10 + 5 / 60))
+    assert span.share == pytest.approx(0.5 / 2.5)
+
+
+def test_a_refusal_is_told_from_a_store_that_is_away() -> None:
+    nowhere = ClickHouseSource({"interface": "chdb"}, sql.records("no_such_table"), "no_such_table", name="a server")
+    for ask in (lambda: nowhere.counts([TEAM_DAY], LATER), lambda: nowhere.day_volumes(DAY, DAY)):
+        with pytest.raises(LogSourceRefusedError, match="no_such_table"):
+            ask()
+    away = connect("clickhouse://127.0.0.1:9/posthog", QueryLimits(timeout_seconds=2))
+    with pytest.raises(LogSourceError) as error:
+        away.counts([TEAM_DAY], LATER)
+    assert not isinstance(error.value, LogSourceRefusedError)
+    assert not nowhere.has_table("no_such_table")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -226,7 +260,7 @@ def test_the_store_masks_as_the_sampler_does(tmp_path_factory: pytest.TempPathFa
 def test_a_store_that_does_not_answer_is_named_without_its_password() -> None:
     source = connect("clickhouse://me:secret@127.0.0.1:9/posthog", QueryLimits(timeout_seconds=2))
     with pytest.raises(LogSourceError, match=r"127\.0\.0\.1:9") as error:
-        source.teams(at(0))
+        source.latest_logs(at(0))
     assert "secret" not in str(error.value)
 
 

@@ -14,8 +14,9 @@ import pytest
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.log_store import LogWriter
 from lipservice_dagster.partitions import Bounds, TeamDay
-from lipservice_dagster.sources import sql
+from lipservice_dagster.sources import sql, volumes_sql
 from lipservice_dagster.sources.clickhouse import ClickHouseSource, embedded
+from lipservice_dagster.sources.volumes_sql import Span
 from lipservice_dagster_tests.logs import at, log, store
 
 LAST = date(2026, 9, 10)
@@ -61,7 +62,9 @@ def copy(root: Path, table: str) -> ClickHouseSource:
     client.command(
         f"INSERT INTO {table} ({columns}) SELECT {read} FROM file('{root}/logs/team_id=*/day=*/*.parquet', 'Parquet')"
     )
-    return ClickHouseSource({"interface": "chdb"}, sql.records(table), "unused", name="a table like PostHog's")
+    return ClickHouseSource(
+        {"interface": "chdb"}, sql.records(table), volumes_sql.from_logs(table), name="a table like PostHog's"
+    )
 
 
 def test_a_table_like_posthogs_gives_the_rows_of_the_embedded_store(tmp_path: Path, table: str) -> None:
@@ -88,7 +91,10 @@ def test_a_table_like_posthogs_gives_the_rows_of_the_embedded_store(tmp_path: Pa
         assert len(expected) > 50
         pd.testing.assert_frame_equal(theirs.groups(wanted, LATER), expected)
         pd.testing.assert_frame_equal(theirs.counts(wanted, LATER), ours.counts(wanted, LATER))
-    assert theirs.teams(at(0, LAST)) == ours.teams(at(0, LAST)) == [1, 2]
+    span = Span(at(12, LAST), at(13, LAST), days=1)
+    assert theirs.latest_logs(at(0, LAST)) == ours.latest_logs(at(0, LAST))
+    assert theirs.day_volumes(LAST, LAST) == ours.day_volumes(LAST, LAST)
+    pd.testing.assert_frame_equal(theirs.compared_volumes([1, 2], span), ours.compared_volumes([1, 2], span))
 
 
 def test_a_team_day_reads_its_own_part_of_the_table_alone(tmp_path: Path, table: str) -> None:
