@@ -192,6 +192,11 @@ class Settings(BaseSettings):
     )
     boost_hours: int = Field(default=6, ge=0, le=168, description="Hours that a boost lasts after its anomaly.")
     concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
+    backfill_partitions_per_run: int = Field(
+        default=200,
+        ge=1,
+        description="Team-days that a run of `lipservice backfill` holds; all days of a team share a run.",
+    )
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
 
     @field_validator("postgres_dsn", mode="after")
