@@ -8,9 +8,9 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import anomalies, clusters, signatures
+from benchmarks import anomalies, clusters, scale, signatures
 
-SECTIONS = {"signatures": signatures.run, "clusters": clusters.run, "anomalies": anomalies.run}
+SECTIONS = {"signatures": signatures.run, "clusters": clusters.run, "anomalies": anomalies.run, "scale": scale.run}
 
 
 def main() -> None:

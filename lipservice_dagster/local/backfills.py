@@ -34,7 +34,7 @@ from lipservice_dagster.storage.tables import analysis_runs
 
 SPEC = "lipservice/backfill"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-_OF_BACKFILL = "dagster/backfill"
+OF_BACKFILL = "dagster/backfill"
 _LONGEST_RUN_SECONDS = 6 * 3600
 _ENDED = {
     BulkActionStatus.COMPLETED,
@@ -114,7 +114,7 @@ def progress(
         raise KeyError(f"there is no backfill {backfill_id}")
     asked = found.get_asset_backfill_data(definitions.resolve_asset_graph())
     total = sum(len(subset) for subset in asked.target_subset.partitions_subsets_by_asset_key.values())
-    runs = instance.get_runs(dg.RunsFilter(tags={_OF_BACKFILL: backfill_id}))
+    runs = instance.get_runs(dg.RunsFilter(tags={OF_BACKFILL: backfill_id}))
     by_status: dict[str, int] = {}
     for run in runs:
         by_status[run.status.value] = by_status.get(run.status.value, 0) + 1
@@ -130,7 +130,7 @@ def progress(
 
 def failures(instance: dg.DagsterInstance, backfill_id: str) -> list[str]:
     """The runs of a backfill that failed and were not made good by another, each with its range and its error."""
-    runs = instance.get_runs(dg.RunsFilter(tags={_OF_BACKFILL: backfill_id}))
+    runs = instance.get_runs(dg.RunsFilter(tags={OF_BACKFILL: backfill_id}))
     good = {_range(r) for r in runs if r.status == dg.DagsterRunStatus.SUCCESS}
     told = []
     for run in runs:
@@ -157,8 +157,7 @@ def _backfill(
     assets = sorted(dg.AssetSelection.groups(GROUP).resolve(graph))
     checks = sorted(graph.get_check_keys_for_assets(set(assets)))
     keys = {str(TeamDay(team, date.fromordinal(n))) for team in part.teams for n in _ordinals(part)}
-    targets = AssetGraphSubset(
-        non_partitioned_asset_keys=set(),
+    targets = AssetGraphSubset.create_empty_subset()._replace(
         partitions_subsets_by_asset_key={
             a: graph.get(a).partitions_def.subset_with_partition_keys(keys)  # type: ignore[union-attr]
             for a in assets
@@ -218,7 +217,7 @@ def _made(instance: dg.DagsterInstance, backfills: Collection[PartitionBackfill]
     made: set[int] = set()
     for backfill in backfills:
         runs = instance.get_runs(
-            dg.RunsFilter(tags={_OF_BACKFILL: backfill.backfill_id}, statuses=[dg.DagsterRunStatus.SUCCESS])
+            dg.RunsFilter(tags={OF_BACKFILL: backfill.backfill_id}, statuses=[dg.DagsterRunStatus.SUCCESS])
         )
         for first, last in map(_range, runs):
             made.update(order[order.index(first.team_id) : order.index(last.team_id) + 1])

@@ -67,6 +67,8 @@ def dagster_home(settings: Settings) -> Iterator[tuple[Settings, Database]]:
             "LIPSERVICE_POSTGRES_DSN": ours,
             "LIPSERVICE_HOME": str(settings.home),
             "LIPSERVICE_LOGS_DSN": settings.logs_url(),
+            # A code location that does not load for a while is no reason to give a backfill up.
+            "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
         }
         found = Database(ours)
         with _environment(environment):
@@ -236,7 +238,8 @@ def _write_dagster_yaml(settings: Settings) -> Path:
             "pools": {"default_limit": settings.llm_concurrent_runs, "granularity": "op"},
         },
         "run_launcher": {"module": "lipservice_dagster.local.launcher", "class": "WatchedRunLauncher"},
-        "run_monitoring": {"enabled": True, "poll_interval_seconds": 15},
+        "run_monitoring": {"enabled": True, "poll_interval_seconds": 15, "start_timeout_seconds": 600},
+        "code_servers": {"local_startup_timeout": 600},
         # A run whose process was killed is begun again; one that failed by itself fails the same again.
         "run_retries": {"enabled": True, "max_retries": 3, "retry_on_asset_or_op_failure": False},
         "telemetry": {"enabled": False},
