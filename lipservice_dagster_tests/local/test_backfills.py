@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from lipservice_dagster.core import frames
 from lipservice_dagster.local import backfills, daemon, stack
 from lipservice_dagster.local.backfills import Wanted
 from lipservice_dagster.local.in_process import Graph
@@ -22,6 +23,7 @@ from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import TEAM_DAY_TABLES
+from lipservice_dagster.storage.team_days import TeamDayRows, write
 from lipservice_dagster_tests.logs import at, log, store
 
 FIRST = date(2026, 9, 1)
@@ -82,6 +84,10 @@ def test_what_is_killed_in_the_middle_of_a_write_is_made_once_and_whole(
         backfill = ask()
         assert ask() == backfill  # it has not ended, so it is gone on with
         of_backfill = dg.RunsFilter(tags={"dagster/backfill": backfill})
+        # Days that no table knows yet would be made a child of it first, which the lock below would hold up already.
+        empty = {"signatures": frames.SIGNATURES, "signature_members": frames.SIGNATURE_MEMBERS}
+        nothing = {name: frames.empty(columns) for name, columns in empty.items()}
+        write(database, "signatures", TeamDayRows(nothing, [TeamDay(9, d) for d in days]), "another")
         holder = database.engine.connect()
         holder.execute(sa.text("LOCK TABLE signature_members IN EXCLUSIVE MODE"))
         with daemon.running(in_force, instance, embedded=True, say=print) as first:
@@ -139,7 +145,7 @@ def test_only_what_failed_or_was_stopped_is_asked_for_again(database: Database, 
             instance.create_run_for_job(
                 graph.definitions.resolve_job_def("team_day"),
                 status=dg.DagsterRunStatus[status],
-                tags={**request.tags, "dagster/backfill": backfill},
+                tags={**request.tags, **stored.tags, "dagster/backfill": backfill},
             )
         instance.update_backfill(stored.with_status(backfills.BulkActionStatus.COMPLETED_FAILED))
         assert [f.split(")")[0].split("(")[1] for f in backfills.failures(instance, backfill)] == [
