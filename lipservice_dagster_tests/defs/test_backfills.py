@@ -71,6 +71,7 @@ def scattered() -> list[tuple[tuple[int, ...], date, date]]:
     return pieces
 
 
+@pytest.mark.timeout(900)  # of a machine that others keep busy; a quiet one takes a twentieth
 @pytest.mark.parametrize("order", [in_reverse, day_by_day, scattered])
 def test_any_order_gives_the_tables_of_one_run_once_nothing_is_stale(
     order: Callable[[], list[tuple[tuple[int, ...], date, date]]],
