@@ -12,7 +12,7 @@ from lipservice_dagster.definitions import build_defs
 from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
-from lipservice_dagster.run_process import PROCESS_TAG, may_live, this_process
+from lipservice_dagster.run_process import PROCESS_TAG, may_live, process_of, this_process
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage import runs
@@ -88,7 +88,7 @@ class Graph:
         the next run would wait for it for ever.
         """
         for run in self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-            if (process := run.tags.get(PROCESS_TAG)) and not may_live(process):
+            if (process := process_of(run, self.instance)) and not may_live(process):
                 self.instance.report_run_failed(run, "its process is gone")
                 runs.fail_unfinished(self.database, run.run_id, "its process is gone")
         slots = self.instance.event_log_storage

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
-from lipservice_dagster.run_process import PROCESS_TAG, may_live
+from lipservice_dagster.run_process import may_live, process_of
 
 
 class WatchedRunLauncher(dg.DefaultRunLauncher):
@@ -22,7 +22,7 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """RUNNING until its process is known to be gone; before its first step, no process is known."""
-        process = run.tags.get(PROCESS_TAG)
+        process = process_of(run, self._instance)
         if process is None or may_live(process):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, f"its process ({process}) is gone")
