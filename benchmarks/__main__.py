@@ -8,13 +8,14 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import anomalies, clusters, policies, sampler, signatures
+from benchmarks import anomalies, clusters, policies, sampler, scale, signatures
 
 SECTIONS = {
     "signatures": signatures.run,
     "clusters": clusters.run,
     "anomalies": anomalies.run,
     "policies": policies.run,
+    "scale": scale.run,
     "decisions": sampler.run,
 }
 

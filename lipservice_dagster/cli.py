@@ -202,6 +202,34 @@ def teams() -> None:
 
 
 @cli.command()
+@click.option("--teams", required=True, help="Numbers of teams, 1,4-6; or all, those that are known.")
+@click.option("--from", "first", type=DAY, required=True, help="First day.")
+@click.option("--to", "last", type=DAY, required=True, help="Last day.")
+@click.option("--no-wait", is_flag=True, help="Ask for it and end; the daemon of `lipservice dev` makes it.")
+def backfill(teams: str, first: date, last: date, no_wait: bool) -> None:
+    """Make any days of any teams (again), in few wide runs, through Dagster's daemon; the UI shows it too.
+
+    Where no daemon runs, one is started for as long as it takes. It may be stopped at any time: the same command goes
+    on with what is left. Days that the log store does not hold any more keep what is stored.
+
+    \b
+    lipservice backfill --teams 1,4-6 --from 2026-09-01 --to yesterday
+    lipservice backfill --teams all --from 2026-09-10 --to 2026-09-10
+    """
+    from lipservice_dagster.commands import backfill as command
+    from lipservice_dagster.core.backfill import teams_of
+
+    if last < first:
+        raise click.UsageError(f"--to {last} lies before --from {first}")
+    if teams.strip() != "all":
+        try:
+            teams_of(teams)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    command.run(_settings(), teams, first, last, wait=not no_wait)
+
+
+@cli.command()
 @team_option
 @click.option("--from", "first", type=DAY, help="First day. Default: seven days before --to.")
 @click.option("--to", "last", type=DAY, default="today", show_default=True, help="Last day.")

@@ -259,6 +259,11 @@ class Settings(BaseSettings):
         description="Runs of the embedded stack that may read the log store at a time (pool log_store).",
     )
     max_runtime_minutes: int = Field(default=120, ge=1, description="A run that takes longer is ended, as failed.")
+    backfill_partitions_per_run: int = Field(
+        default=200,
+        ge=1,
+        description="Team-days that a run of `lipservice backfill` holds; all days of a team share a run.",
+    )
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
 
     @field_validator("postgres_dsn", mode="after")

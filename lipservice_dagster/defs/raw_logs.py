@@ -43,18 +43,26 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         wanted = team_days(context.partition_keys)
         bounds = Bounds.now()
         context.log.info(f"reading {len(wanted)} team-days, observed until {bounds.as_of:%Y-%m-%d %H:%M:%S} UTC")
-        rows = log_source.groups(wanted, bounds)
-        problems = disagreements(wanted, rows, log_source.counts(wanted, bounds))
+        rows, counts = log_source.groups(wanted, bounds), log_source.counts(wanted, bounds)
+        kept = expired(materializations.of(database, "raw_logs", wanted), counts)
+        for at, why in kept.items():
+            context.log.warning(f"{at}: {why}")
+        problems = disagreements([d for d in wanted if d not in kept], rows, counts)
         for at, problem in problems.items():
             context.log.error(f"{at}: {problem}")
-        good = [d for d in wanted if d not in problems]
-        if problems:
+        good = [d for d in wanted if d not in problems and d not in kept]
+        if len(good) < len(wanted):
             keys = pd.MultiIndex.from_frame(rows[["team_id", "day"]])
             rows = rows[keys.isin([(d.team_id, d.day) for d in good])].reset_index(drop=True)
         services.register(database, rows)
-        _show(context, rows, wanted)
+        _show(context, rows, wanted, kept)
         return TeamDayRows(
-            {"raw_logs": rows}, good, problems, as_of=bounds.as_of, hours={d: bounds.hours(d.day) for d in good}
+            {"raw_logs": rows},
+            good,
+            problems,
+            kept,
+            as_of=bounds.as_of,
+            hours={d: bounds.hours(d.day) for d in good},
         )
 
     @dg.asset_check(asset=raw_logs, name="agrees_with_the_log_store", description="No log was lost on the way in.")
@@ -72,7 +80,39 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
             | {str(d): str(p) for d, p in sorted(bad.items())[:20]},
         )
 
-    return [raw_logs, agrees]
+    @dg.asset_check(
+        asset=raw_logs,
+        name="still_in_the_log_store",
+        description="Days whose logs have left the log store keep what is stored.",
+    )
+    def still_there(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        wanted = team_days(context.partition_keys)
+        kept = {d: e.kept for d, e in materializations.of(database, "raw_logs", wanted).items() if e.kept}
+        return dg.AssetCheckResult(
+            passed=not kept,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{len(kept)} of {len(wanted)} partitions have left it and keep what is stored"
+            if kept
+            else None,
+            metadata={"partitions": len(wanted)} | {str(d): str(why) for d, why in sorted(kept.items())[:20]},
+        )
+
+    return [raw_logs, agrees, still_there]
+
+
+def expired(stored: Mapping[TeamDay, materializations.Materialization], counts: pd.DataFrame) -> Mapping[TeamDay, str]:
+    """The team-days that are stored with logs and of which the log store counts none any more, each with the figures.
+
+    An empty result never takes the place of logs: that their time in the log store is over is the usual reason.
+    """
+    there = {TeamDay(int(t), d) for t, d in zip(counts["team_id"], counts["day"], strict=True)}
+    return {
+        at: f"the log store has no logs of this day any more; its {entry.logs:,} logs stay as they were stored"
+        for at, entry in stored.items()
+        if at not in there and entry.logs
+    }
 
 
 def disagreements(wanted: list[TeamDay], rows: pd.DataFrame, counts: pd.DataFrame) -> Mapping[TeamDay, str]:
@@ -102,9 +142,14 @@ def disagreements(wanted: list[TeamDay], rows: pd.DataFrame, counts: pd.DataFram
     return problems
 
 
-def _show(context: dg.AssetExecutionContext, rows: pd.DataFrame, wanted: list[TeamDay]) -> None:
+def _show(
+    context: dg.AssetExecutionContext, rows: pd.DataFrame, wanted: list[TeamDay], kept: Mapping[TeamDay, str]
+) -> None:
     by_partition = dict(tuple(rows.groupby(["team_id", "day"])))
     for at in wanted:
+        if at in kept:
+            context.add_asset_metadata({"kept": kept[at]}, partition_key=str(at))
+            continue
         part = by_partition.get((at.team_id, at.day), rows.iloc[:0])
         volumes = (
             part.groupby(["service", "environment"], as_index=False)

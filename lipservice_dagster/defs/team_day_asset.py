@@ -13,6 +13,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from lipservice_dagster.partitions import team_days
+from lipservice_dagster.run_process import PROCESS_TAG, this_process
 from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 from lipservice_dagster.storage import runs
 from lipservice_dagster.storage.database import Database
@@ -21,6 +22,7 @@ from lipservice_dagster.storage.tables import metadata as tables
 
 IO_MANAGER = "team_days"
 OWNERS = ["team:data-engineering"]
+GROUP = "team_days"
 
 # What passes by itself (a connection, a busy server) is worth a second try; anything else fails the same again.
 _MAY_PASS = (LogSourceError, sa.exc.OperationalError, adbc.OperationalError, OSError)
@@ -53,6 +55,7 @@ def team_day_asset(
 
         def recorded(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], **inputs: Any) -> Any:
             partitions_of_run = team_days(context.partition_keys)
+            _say_which_process(context)
             runs.start(database, context.run.run_id, name, partitions_of_run)
             with runs.failing(database, context.run.run_id, name, partitions_of_run):
                 try:
@@ -74,7 +77,7 @@ def team_day_asset(
             description=inspect.cleandoc(compute.__doc__ or ""),
             partitions_def=partitions,
             io_manager_key=IO_MANAGER,
-            group_name="team_days",
+            group_name=GROUP,
             owners=OWNERS,
             kinds=kinds,
             retry_policy=RETRIES,
@@ -95,6 +98,13 @@ def may_pass(error: Exception) -> bool:
     if isinstance(error, (sa.exc.OperationalError, adbc.OperationalError)):
         return not _MISCONFIGURED.search(str(error))
     return isinstance(error, _MAY_PASS)
+
+
+def _say_which_process(context: dg.AssetExecutionContext) -> None:
+    """Note this process on the run, so that it can be told dead should it be killed."""
+    process = this_process()
+    if context.run.tags.get(PROCESS_TAG) != process and context.instance.has_run(context.run.run_id):
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: process})
 
 
 def column_schema(table: str) -> dg.TableSchema:

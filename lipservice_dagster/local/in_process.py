@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
-import psutil
 
 from lipservice_dagster.definitions import build_defs
 from lipservice_dagster.defs import marts as marts_defs
 from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
+from lipservice_dagster.run_process import PROCESS_TAG, may_live, process_of, this_process
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage import marts, runs
@@ -24,25 +22,6 @@ from lipservice_dagster.storage.database import Database
 
 class RunError(Exception):
     """A run could not be started or failed; the message says where to look."""
-
-
-_PROCESS = "lipservice/process"
-
-
-def _this_process() -> str:
-    """The process as a tag: its id, its start (ids are used again) and its machine."""
-    return f"{os.getpid()} {psutil.Process().create_time():.2f} {socket.gethostname()}"
-
-
-def _lives(process: str) -> bool:
-    """Whether a process so tagged may still be there; of another machine's one cannot tell."""
-    pid, started, host = process.split(" ", 2)
-    if host != socket.gethostname():
-        return True
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
-    except psutil.NoSuchProcess:
-        return False
 
 
 class Graph:
@@ -64,7 +43,7 @@ class Graph:
 
         Raises RunError where a day is no partition or the run fails.
         """
-        self._require_partitions(first, last)
+        self.require_partitions(first, last)
         self.instance.add_dynamic_partitions(TEAMS_NAME, [str(team_id)])
         keys = [str(TeamDay(team_id, day)) for day in (first, last)]
         return self._execute(JOB, keys, f"team {team_id}, {first} to {last}")
@@ -80,7 +59,7 @@ class Graph:
 
         Raises RunError where a day is no partition or the run fails.
         """
-        self._require_partitions(first, last)
+        self.require_partitions(first, last)
         return self._execute(marts_defs.JOB, [first.isoformat(), last.isoformat()], f"the marts, {first} to {last}")
 
     def _execute(self, job: str, keys: list[str], what: str) -> str:
@@ -89,7 +68,7 @@ class Graph:
             done = self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 partition_key=keys[0] if keys[0] == keys[1] else None,
-                tags={_PROCESS: _this_process()} | ({} if keys[0] == keys[1] else tags),
+                tags={PROCESS_TAG: this_process()} | ({} if keys[0] == keys[1] else tags),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )
@@ -126,7 +105,7 @@ class Graph:
         the next run would wait for it for ever.
         """
         for run in self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-            if (process := run.tags.get(_PROCESS)) and not _lives(process):
+            if (process := process_of(run, self.instance)) and not may_live(process):
                 self.instance.report_run_failed(run, "its process is gone")
                 runs.fail_unfinished(self.database, run.run_id, "its process is gone")
         slots = self.instance.event_log_storage
@@ -135,7 +114,8 @@ class Graph:
             if holder is None or holder.is_finished:
                 slots.free_concurrency_slots_for_run(run_id)
 
-    def _require_partitions(self, first: date, last: date) -> None:
+    def require_partitions(self, first: date, last: date) -> None:
+        """Raise RunError where one of these days is no partition."""
         today, start = datetime.now(UTC).date(), self.settings.partitions_start()
         if first < start:
             raise RunError(

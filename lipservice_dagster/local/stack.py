@@ -33,6 +33,8 @@ _LEAST_FREE_BYTES = 300 * 1024**2
 _START_SECONDS = 120
 _STOP_SECONDS = 20
 HOST = "127.0.0.1"
+LOCK = "dev.lock"
+"""File in the home that whoever runs a daemon over the stack holds locked."""
 
 
 class StackError(Exception):
@@ -65,6 +67,8 @@ def dagster_home(settings: Settings) -> Iterator[tuple[Settings, Database]]:
             "LIPSERVICE_POSTGRES_DSN": ours,
             "LIPSERVICE_HOME": str(settings.home),
             "LIPSERVICE_LOGS_DSN": settings.logs_url(),
+            # A code location that does not load for a while is no reason to give a backfill up.
+            "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
         }
         found = Database(ours)
         with _environment(environment):
@@ -89,7 +93,7 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
             stdin=subprocess.DEVNULL,
             # Ctrl-C reaches us alone; we tell Dagster, wait, and then end what is left of its group.
             start_new_session=True,
-            preexec_fn=_prepare_child,
+            preexec_fn=prepare_child,
         )
         try:
             _wait_for_ui(child, port)
@@ -99,14 +103,14 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
             say("\nStopping …")
             return 0
         finally:
-            _end_group(child)
+            end_group(child)
 
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     """Two Dagster daemons over one storage would both drive it."""
     _require_room(home)
-    with (home / "dev.lock").open("w") as lock:
+    with (home / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -142,14 +146,14 @@ def _wait_for_ui(child: subprocess.Popen[bytes], port: int) -> None:
     raise StackError(f"Dagster did not answer on port {port} within {_START_SECONDS} s; its output is above")
 
 
-def _prepare_child() -> None:
+def prepare_child() -> None:
     """Hear SIGINT, which a shell's background jobs are born deaf to; on Linux, end when the supervisor is killed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
 
 
-def _end_group(child: subprocess.Popen[bytes]) -> None:
+def end_group(child: subprocess.Popen[bytes]) -> None:
     """Ask Dagster to end, then end whatever of its group is left."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
@@ -262,10 +266,13 @@ def write_dagster_yaml(settings: Settings) -> Path:
         "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
         "run_monitoring": {
             "enabled": True,
-            "poll_interval_seconds": 30,
+            "poll_interval_seconds": 15,
+            "start_timeout_seconds": 600,
             "max_runtime_seconds": settings.max_runtime_minutes * 60,
             "free_slots_after_run_end_seconds": 60,
         },
+        "run_launcher": {"module": "lipservice_dagster.local.launcher", "class": "WatchedRunLauncher"},
+        "code_servers": {"local_startup_timeout": 600},
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
     }

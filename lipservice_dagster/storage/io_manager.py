@@ -23,11 +23,12 @@ class TeamDayPostgresIOManager(dg.IOManager):
         """Replace the partitions that the rows name; partitions with a problem keep what they hold."""
         asset = context.asset_key.to_user_string()
         partitions = set(team_days(context.asset_partition_keys))
-        if foreign := sorted({*obj.team_days, *obj.problems} - partitions):
+        told = {*obj.team_days, *obj.problems, *obj.kept}
+        if foreign := sorted(told - partitions):
             raise dg.DagsterInvariantViolationError(
                 f"{asset} returned rows for {foreign[0]}, which is not among the partitions of this run"
             )
-        if missing := sorted(partitions - {*obj.team_days, *obj.problems}):
+        if missing := sorted(partitions - told):
             raise dg.DagsterInvariantViolationError(
                 f"{asset} returned nothing for {missing[0]}: a partition without rows is written empty, not skipped"
             )
@@ -41,7 +42,8 @@ class TeamDayPostgresIOManager(dg.IOManager):
             self._database,
             context.run_id,
             asset,
-            {d: {"rows": c.rows, **({} if c.logs is None else {"logs": c.logs})} for d, c in contents.items()},
+            {d: {"rows": c.rows, **({} if c.logs is None else {"logs": c.logs})} for d, c in contents.items()}
+            | {d: {"kept": 1} for d in obj.kept},
         )
         runs.fail(self._database, context.run_id, asset, obj.problems)
 

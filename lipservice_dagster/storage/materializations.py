@@ -16,7 +16,10 @@ from lipservice_dagster.storage.tables import materializations
 
 @dataclass(frozen=True)
 class Materialization:
-    """The stored content of one partition, and the problem of the last attempt to make it anew, if it had one."""
+    """The stored content of one partition, and what the last attempt to make it anew says where it left it as it was.
+
+    ``problem``: something is wrong. ``kept``: nothing is, but its source holds nothing of it any more.
+    """
 
     rows: int | None
     logs: int | None
@@ -24,6 +27,7 @@ class Materialization:
     as_of: datetime | None
     hours: int | None
     problem: str | None
+    kept: str | None
 
 
 def of(database: Database, asset: str, team_days: Collection[TeamDay]) -> dict[TeamDay, Materialization]:
@@ -33,7 +37,15 @@ def of(database: Database, asset: str, team_days: Collection[TeamDay]) -> dict[T
     wanted = set(team_days)
     table = materializations.c
     statement = sa.select(
-        table.team_id, table.day, table.rows, table.logs, table.fingerprint, table.as_of, table.hours, table.problem
+        table.team_id,
+        table.day,
+        table.rows,
+        table.logs,
+        table.fingerprint,
+        table.as_of,
+        table.hours,
+        table.problem,
+        table.kept,
     ).where(
         table.asset == asset,
         table.team_id.in_({d.team_id for d in wanted}),
@@ -55,6 +67,23 @@ def latest_days(database: Database, asset: str) -> dict[int, tuple[date, int]]:
     )
     with database.engine.connect() as connection:
         return {team: (day, days) for team, day, days in connection.execute(statement)}
+
+
+def kept(database: Database, team_ids: Collection[int], first: date, last: date) -> list[TeamDay]:
+    """The team-days from ``first`` to ``last`` that keep their raw logs because the log store has none any more."""
+    table = materializations.c
+    statement = (
+        sa.select(table.team_id, table.day)
+        .where(
+            table.asset == "raw_logs",
+            table.kept.is_not(None),
+            table.day.between(first, last),
+            table.team_id.in_(team_ids),
+        )
+        .order_by(table.team_id, table.day)
+    )
+    with database.engine.connect() as connection:
+        return [TeamDay(row.team_id, row.day) for row in connection.execute(statement)]
 
 
 def written(entries: dict[TeamDay, Materialization]) -> dict[TeamDay, Materialization]:

@@ -236,6 +236,8 @@ materializations = sa.Table(
     _column("problem", Text, null=True),
     _column("checked_by", Text),
     _column("checked_at", Instant),
+    # Why the last attempt left the content as it was though nothing is wrong: its source holds nothing of it any more.
+    _column("kept", Text, null=True),
     sa.Index(None, "day", "asset"),
 )
 """One row an asset and team-day: what is stored, by which run, and whether the last attempt agreed with its source."""

@@ -46,14 +46,16 @@ class TeamDayRows:
     """What an asset hands to the IO manager.
 
     ``frames``: rows by table. ``team_days``: the partitions to replace (those without rows become empty).
-    ``problems``: partitions that must keep their old content, and why. ``as_of`` and ``hours``: until when the source
-    was read and how many whole hours of each day that covers, where the asset reads a source. ``made_from``: the
-    tables that the rows were made from; they are written only while those still hold what was read.
+    ``problems``: partitions that must keep their old content, and why. ``kept``: those that keep it though nothing is
+    wrong, and why. ``as_of`` and ``hours``: until when the source was read and how many whole hours of each day that
+    covers, where the asset reads a source. ``made_from``: the tables that the rows were made from; they are written
+    only while those still hold what was read.
     """
 
     frames: Mapping[str, pd.DataFrame]
     team_days: Sequence[TeamDay]
     problems: Mapping[TeamDay, str] = field(default_factory=dict)
+    kept: Mapping[TeamDay, str] = field(default_factory=dict)
     as_of: datetime | None = None
     hours: Mapping[TeamDay, int] = field(default_factory=dict)
     made_from: Sequence[TeamDayTables] = ()
@@ -276,9 +278,15 @@ def _note(cursor: Any, asset: str, rows: TeamDayRows, contents: Mapping[TeamDay,
         )
         cursor.execute(
             f"INSERT INTO materializations VALUES {values} ON CONFLICT (asset, team_id, day) DO UPDATE SET"
-            " (rows, logs, fingerprint, as_of, hours, written_by, written_at, problem, checked_by, checked_at) ="
+            " (rows, logs, fingerprint, as_of, hours, written_by, written_at, problem, checked_by, checked_at, kept) ="
             " (excluded.rows, excluded.logs, excluded.fingerprint, excluded.as_of, excluded.hours,"
-            " excluded.written_by, excluded.written_at, NULL, excluded.checked_by, excluded.checked_at)"
+            " excluded.written_by, excluded.written_at, NULL, excluded.checked_by, excluded.checked_at, NULL)"
+        )
+    for d, why in sorted(rows.kept.items()):
+        cursor.execute(
+            "UPDATE materializations SET (problem, kept, checked_by, checked_at)"
+            f" = (NULL, {_literal(why)}, {run}, now())"
+            f" WHERE asset = {_literal(asset)} AND team_id = {d.team_id} AND day = '{d.day}'"
         )
     if rows.problems:
         values = ", ".join(
@@ -287,8 +295,8 @@ def _note(cursor: Any, asset: str, rows: TeamDayRows, contents: Mapping[TeamDay,
         )
         cursor.execute(
             f"INSERT INTO materializations (asset, team_id, day, problem, checked_by, checked_at) VALUES {values}"
-            " ON CONFLICT (asset, team_id, day) DO UPDATE SET (problem, checked_by, checked_at) ="
-            " (excluded.problem, excluded.checked_by, excluded.checked_at)"
+            " ON CONFLICT (asset, team_id, day) DO UPDATE SET (problem, checked_by, checked_at, kept) ="
+            " (excluded.problem, excluded.checked_by, excluded.checked_at, NULL)"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.local.in_process import Graph
-from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage.database import Database
@@ -33,6 +33,27 @@ class World:
 
     def run(self, team_id: int, first: date, last: date | None = None) -> str:
         return self.graph.run(team_id, first, last or first)
+
+    def make(self, teams: Sequence[int], first: date, last: date) -> None:
+        """All assets of neighbouring teams and days in one run, as a backfill does."""
+        self.instance.add_dynamic_partitions(TEAMS_NAME, [str(t) for t in teams])
+        ends = str(TeamDay(teams[0], first)), str(TeamDay(teams[-1], last))
+        tags = dict(
+            zip(("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"), ends, strict=True)
+        )
+        self._execute(None, None, tags)
+
+    def settle(self) -> list[dg.RunRequest]:
+        """Run what the sensor of stale reports asks for until it asks for nothing; all that it asked for."""
+        every: list[dg.RunRequest] = []
+        cursor = None
+        while (answer := self.tick("stale_reports", cursor)).run_requests:
+            assert len(every) < 40
+            cursor = answer.cursor
+            for request in answer.run_requests:
+                self.ask(request)
+            every += answer.run_requests
+        return every
 
     def tables(self) -> dict[str, list[str]]:
         """Every row of every table by team-day as text, sorted."""
@@ -66,10 +87,10 @@ class World:
         tags = {"dagster/sensor_name": sensor, "dagster/run_key": str(request.run_key)}
         self._execute(assets, request.partition_key, dict(request.tags) | tags)
 
-    def _execute(self, assets: Iterable[str], partition_key: str | None, tags: dict[str, str]) -> None:
+    def _execute(self, assets: Iterable[str] | None, partition_key: str | None, tags: dict[str, str]) -> None:
         done = self.graph.definitions.resolve_job_def(JOB).execute_in_process(
             instance=self.instance,
-            asset_selection=[dg.AssetKey(a) for a in assets],
+            asset_selection=None if assets is None else [dg.AssetKey(a) for a in assets],
             partition_key=partition_key,
             tags=tags,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

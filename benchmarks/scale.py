@@ -1,0 +1,231 @@
+"""Backfills through Dagster's daemon, a team-day of ten million logs, and a thousand teams × ninety days of partitions.
+
+Every stack is one of its own in a scratch folder: embedded PostgreSQL, embedded log store, a daemon in a process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks import scale_dagster
+from benchmarks.measure import Measured, table, work
+
+_HERE = "benchmarks.scale"
+LAST = date(2026, 9, 30)
+BACKFILLS = ((20, 30), (60, 10))
+LOGS = 10_000
+PEER_TEAMS = 8
+LARGE = 10_000_000
+TEAMS, DAYS = 1_000, 90
+
+
+def run(_data: Path | None) -> str:
+    """The section of docs/benchmarks.md."""
+    scratch = Path(tempfile.mkdtemp(prefix="lipservice-scale-"))
+    scratch.chmod(0o755)  # as root the server runs as another user, who must get in
+    load = os.getloadavg()
+    try:
+        parts = [_backfills(scratch), _large(scratch), _many(scratch)]
+    finally:
+        shutil.rmtree(scratch)
+    shown = f"The machine's load (1, 5, 15 minutes) was {load[0]:.1f}, {load[1]:.1f}, {load[2]:.1f} before"
+    after = os.getloadavg()
+    return "\n\n".join(["## Scale", f"{shown} and {after[0]:.1f}, {after[1]:.1f}, {after[2]:.1f} after.", *parts])
+
+
+def _backfills(scratch: Path) -> str:
+    rows = []
+    for teams, days in BACKFILLS:
+        home = scratch / f"{teams}x{days}"
+        print(f"demo logs of {teams} teams × {days} days …")
+        logs = work(f"{_HERE}:fill", str(home), teams, days).answer
+        first = LAST - timedelta(days=days - 1)
+        print("the backfill …")
+        wide = _backfilled(home, f"1-{teams}", first, LAST)
+        print(f"a run a partition, {PEER_TEAMS} of them …")
+        peer = _backfilled(home, f"1-{PEER_TEAMS}", LAST, LAST, LIPSERVICE_BACKFILL_PARTITIONS_PER_RUN="1")
+        rates = teams * days / wide.answer["runs_seconds"] * 60, PEER_TEAMS / peer.answer["runs_seconds"] * 60
+        rows.append(
+            [
+                f"{teams} × {days}",
+                f"{logs:,}",
+                f"{wide.answer['runs']}",
+                f"{wide.seconds:.0f}",
+                f"{wide.answer['runs_seconds']:.0f}",
+                f"{wide.answer['processor_seconds']:.0f}",
+                f"{rates[0]:.0f}",
+                f"{rates[1]:.1f}",
+                f"{rates[0] / rates[1]:.1f}",
+            ]
+        )
+        shutil.rmtree(home)
+    header = ["teams × days", "logs", "runs", "seconds", "of runs", "of processor"]
+    header += ["partitions a minute", "a run each", "ratio"]
+    return (
+        f"Backfills of every asset through the daemon ({LOGS:,} logs a team-day). Seconds are those of the whole"
+        " command, from the first look at PostgreSQL to the last tick of the daemon; of runs, from the first run's"
+        f" launch to the last one's end. The peer, in the same stack, makes {PEER_TEAMS} with a run each:\n\n"
+        + table(header, rows)
+    )
+
+
+def _backfilled(home: Path, teams: str, first: date, last: date, **environment: str) -> Measured:
+    # Settings are the environment's, in the measured process as in the daemon that it starts.
+    with _environment(LIPSERVICE_HOME=str(home), LIPSERVICE_FIRST_DAY=str(LAST - timedelta(days=99)), **environment):
+        return work(f"{_HERE}:backfill", teams, str(first), str(last))
+
+
+def _large(scratch: Path) -> str:
+    print(f"a team-day of {LARGE:,} logs …")
+    home = scratch / "large"
+    work("benchmarks.signatures:fill_synthetic", LARGE, str(home / "log_store"))
+    with _environment(LIPSERVICE_HOME=str(home), LIPSERVICE_FIRST_DAY="2026-08-01"):
+        done = work(f"{_HERE}:whole_day")
+    shutil.rmtree(home)
+    return (
+        f"One synthetic team-day of {LARGE:,} logs, from the log store to a policy and its release (all assets in one"
+        f" run, in one process): {done.answer['seconds']:.1f} s, and {done.peak / 1e6:,.0f} MB at most in the process."
+    )
+
+
+def _many(scratch: Path) -> str:
+    print(f"{TEAMS:,} teams × {DAYS} days of partitions …")
+    home = scratch / "many"
+    home.mkdir()
+    with _environment(LIPSERVICE_HOME=str(home), LIPSERVICE_FIRST_DAY="", LIPSERVICE_HISTORY_DAYS=str(DAYS)):
+        os.environ.pop("LIPSERVICE_FIRST_DAY")
+        load = min(_seconds_of_loading() for _ in range(3))
+        told = work(f"{_HERE}:many").answer
+    rows = [
+        ["definitions load (the whole process, with its imports)", f"{load:.2f}", "2"],
+        ["stale reports and verdicts: a tick", f"{told['stale']:.2f}", "2"],
+        [f"discovery of teams: a tick over {told['files']:,} files", f"{told['discovery']:.2f}", "2"],
+        ["partitions page of an asset: the webserver's answer to its queries", f"{told['page']['then']:.2f}", "3"],
+        ["the first time, when it counts what was made since", f"{told['page']['first']:.2f}", ""],
+    ]
+    return (
+        f"{TEAMS:,} teams × {DAYS} days of partitions, all materialised ({told['rows']:,} entries of assets in"
+        " PostgreSQL):\n\n" + table(["what", "seconds", "at most"], rows)
+    )
+
+
+def _seconds_of_loading() -> float:
+    start = time.perf_counter()
+    code = "from lipservice_dagster.definitions import defs; defs().get_repository_def()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values, LIPSERVICE_ADVISOR="rules")
+    os.environ.pop("DAGSTER_HOME", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+# What follows runs in processes of its own.
+
+
+def fill(home: str, teams: int, days: int) -> int:
+    """Demo logs; how many."""
+    from lipservice_dagster.local import demo
+
+    root = Path(home)
+    return demo.fill(
+        root,
+        root / "log_store",
+        teams=teams,
+        days=days,
+        until=LAST,
+        logs_per_day=LOGS,
+        seed=7,
+        progress=lambda *_: None,
+    )
+
+
+def backfill(teams: str, first: str, last: str) -> dict[str, Any]:
+    """`lipservice backfill` with these words, then what its runs took."""
+    import resource
+
+    import dagster as dg
+
+    from lipservice_dagster.commands import backfill as command
+    from lipservice_dagster.local import backfills, stack
+    from lipservice_dagster.settings import Settings
+
+    settings = Settings()
+    command.run(settings, teams, date.fromisoformat(first), date.fromisoformat(last), wait=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+    with stack.dagster_home(settings), dg.DagsterInstance.get() as instance:
+        newest = max(instance.get_backfills(), key=lambda b: b.backfill_timestamp)
+        records = instance.get_run_records(dg.RunsFilter(tags={backfills.OF_BACKFILL: newest.backfill_id}))
+        began, ended = (min(r.start_time or 0.0 for r in records), max(r.end_time or 0.0 for r in records))
+    return {
+        "runs": len(records),
+        "runs_seconds": ended - began,
+        "processor_seconds": sum(u.ru_utime + u.ru_stime for u in used),
+    }
+
+
+def whole_day() -> dict[str, float]:
+    """All assets of the synthetic team-day."""
+    from benchmarks.signatures import DAY, TEAM
+    from lipservice_dagster.local.in_process import graph
+    from lipservice_dagster.settings import Settings
+    from lipservice_dagster.storage import releases
+
+    with graph(Settings()) as found:
+        start = time.perf_counter()
+        found.run(TEAM, DAY, DAY)
+        seconds = time.perf_counter() - start
+        if not releases.in_force(found.database, TEAM):
+            raise RuntimeError("the day released nothing")
+    return {"seconds": seconds}
+
+
+def many() -> dict[str, Any]:
+    """Ticks and a page over many partitions that are all materialised."""
+    import dagster as dg
+
+    from lipservice_dagster.local import stack
+    from lipservice_dagster.local.in_process import Graph
+    from lipservice_dagster.partitions import TEAMS_NAME
+    from lipservice_dagster.settings import Settings
+    from lipservice_dagster.sources.clickhouse import connect
+
+    settings = Settings()
+    until = datetime.now(UTC).date()
+    first = until - timedelta(days=DAYS - 1)
+    with stack.dagster_home(settings) as (in_force, database), dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(TEAMS_NAME, [str(t) for t in range(1, TEAMS + 1)])
+        rows = scale_dagster.fill_tables(database, first, TEAMS, DAYS)
+        files = scale_dagster.fill_store(settings.embedded_logs, first, TEAMS, DAYS)
+        found = Graph(in_force, database, instance)
+        ticks = {
+            name: scale_dagster.tick(found, name, {"log_source": connect(settings.logs_url()), "database": database})
+            for name in ("stale_reports", "discover_teams")
+        }
+        scale_dagster.fill_events(instance, found, first, TEAMS, DAYS)
+        page = scale_dagster.page_seconds("raw_logs")
+    return {
+        "rows": rows,
+        "files": files,
+        "stale": ticks["stale_reports"],
+        "discovery": ticks["discover_teams"],
+        "page": page,
+    }
