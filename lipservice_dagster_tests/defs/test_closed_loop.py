@@ -185,7 +185,7 @@ def test_ten_days_that_are_thinned_by_the_policies_of_the_days_before_say_what_t
     for day, live in loop.live.items():
         if live:
             of_day = {scope: [InForce(0, r.version, True, r.document)] for scope, r in live.items()}
-            expected = savings_of(day, logs[logs["day"] == day], of_day).set_index(["day", *_SCOPE])
+            expected = savings_of(day, logs[logs["day"] == day], of_day, {}).set_index(["day", *_SCOPE])
             found = saved.loc[[day]]
             assert (found["version"] == expected["version"]).all()
             for column in ("kept_bytes", "expected_bytes"):

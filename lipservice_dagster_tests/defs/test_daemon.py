@@ -143,9 +143,11 @@ def test_a_spike_goes_from_the_logs_through_the_daemon_to_boosts_and_its_cursor_
         again.end()
     with postgres.running(home) as server:
         database = Database(server.dsn("lipservice"))
-        raised: list[Boost] = boosts.in_force(database, 1, now, "shop")
-        assert raised
-        assert boosts.in_force(database, 1, max(b.ends_at for b in raised)) == []
+        later = datetime.now(UTC)
+        raised: list[Boost] = [b for b, _ in boosts.standing(database, [1], later, later)]
+        assert {b.service for b in raised} == {"shop"}
+        end = max(b.ends_at for b in raised)
+        assert boosts.standing(database, [1], end, end) == []
         # The fill has made the days before today; a spike of today adds no release to theirs.
         assert all(r.day < now.date() for r in releases.in_force(database, 1))
         database.dispose()

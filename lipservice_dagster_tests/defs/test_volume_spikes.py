@@ -133,10 +133,12 @@ def test_a_spike_becomes_a_report_and_boosts_that_expire_and_no_base_rate(world:
     assert request.tags["lipservice/reason"].endswith(SPIKE.reason)
     assert [k.to_user_string() for k in request.asset_selection] == list(ASSETS)
     found.ask(request, "volume_spikes")
-    raised = boosts.in_force(found.database, 1, now, "shop")
+    later = datetime.now(UTC)
+    raised = [b for b, _ in boosts.standing(found.database, [1], later, later)]
     assert raised
     assert all(hour < b.ends_at <= now + timedelta(hours=7) for b in raised)
-    assert boosts.in_force(found.database, 1, now + timedelta(hours=8)) == []
+    expired = now + timedelta(hours=8)
+    assert boosts.standing(found.database, [1], expired, expired) == []
     assert found.ledger() == ledger
     assert found.tables()["policies"] != []
     assert not found.tick("volume_spikes", answer.cursor).run_requests

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import pandas as pd
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.log_store import LogWriter
 from lipservice_dagster.partitions import Bounds, TeamDay
-from lipservice_dagster.sources import sql
+from lipservice_dagster.sources import sql, volumes_sql
 from lipservice_dagster.sources.clickhouse import ClickHouseSource, embedded
+from lipservice_dagster.sources.volumes_sql import Span
 from lipservice_dagster_tests.logs import at
 
 DAY = date(2026, 11, 20)
@@ -68,17 +69,25 @@ def _compare(root: Path) -> None:
     store._connection = connection
     days = [TeamDay(team, DAY) for team in TEAMS]
     expected, counts = store.groups(days, LATER), store.counts(days, LATER)
-    volumes = store.volumes(TEAMS, at(0, DAY), at(24, DAY))
+    spans = [Span(at(6, DAY), at(20, DAY), days=2), Span(at(24, DAY) - timedelta(hours=2), at(24, DAY), days=2)]
+    volumes = [store.compared_volumes(TEAMS, span) for span in spans]
+    assert all(v["logs_now"].sum() or v["logs_before"].map(sum).sum() for v in volumes)
     assert len(expected) > 50
     for suffix in ("", "_distributed"):
         source = ClickHouseSource(
-            connection, sql.records(f"posthog.logs{suffix}"), f"posthog.logs_volume_buckets{suffix}", name="deployed"
+            connection,
+            sql.records(f"posthog.logs{suffix}"),
+            volumes_sql.rollup(f"posthog.logs_volume_buckets{suffix}"),
+            name="deployed",
         )
         pd.testing.assert_frame_equal(source.groups(days, LATER), expected)
         pd.testing.assert_frame_equal(source.counts(days, LATER), counts)
         # Shards have no team in common, and ClickHouse counts on it; these two have all.
-        assert set(source.teams(at(0, DAY))) == set(TEAMS)
-        pd.testing.assert_frame_equal(source.volumes(TEAMS, at(0, DAY), at(24, DAY)), volumes)
+        assert source.latest_logs(at(0, DAY)) == store.latest_logs(at(0, DAY))
+        assert set(source.latest_logs(at(0, DAY))) == set(TEAMS)
+        assert source.day_volumes(DAY, DAY) == store.day_volumes(DAY, DAY)
+        for span, expected_volumes in zip(spans, volumes, strict=True):
+            pd.testing.assert_frame_equal(source.compared_volumes(TEAMS, span), expected_volumes)
     # Groups are made on the shards: what travels is groups, not rows.
     query = sql.groups(sql.records("posthog.logs_distributed"), days, LATER, 100)
     plan = [row[0].strip().split()[0] for row in client.query(f"EXPLAIN distributed = 1 {query}").result_rows]
