@@ -33,7 +33,7 @@ from lipservice_dagster.core.anomalies_report import (
     tested_series,
 )
 from lipservice_dagster.core.anomalies_rules import ratio_rule, zscore_rule
-from lipservice_dagster.core.anomalies_text import HIGH, Finding, confidence, explanation, severity
+from lipservice_dagster.core.anomalies_text import HIGH, Finding, confidence, counted_with, explanation, severity
 from lipservice_dagster.core.frames import HOURS
 from lipservice_dagster.core.series import Series
 
@@ -107,7 +107,8 @@ def _row(series: Series, finding: Finding) -> dict[str, object]:
         "p_value": finding.p_value,
         "confidence": confidence(finding.q_value),
         "severity": severity(finding, scope, subject),
-        "explanation": explanation(finding, keys["service"], keys["environment"], scope, subject, keys["template"]),
+        "explanation": explanation(finding, keys["service"], keys["environment"], scope, subject, keys["template"])
+        + counted_with([t for _, t in series.joined.get((keys["service"], keys["environment"], subject), ())]),
         "evidence_hours": list(finding.evidence),
     }
 

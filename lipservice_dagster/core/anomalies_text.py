@@ -5,6 +5,7 @@ What belongs here: from statistics to words. Nothing here decides whether someth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 RATE_SPIKE, RATE_DROP, ERROR_SURGE = "rate_spike", "rate_drop", "error_surge"
@@ -141,6 +142,14 @@ def explanation(finding: Finding, service: str, environment: str, scope: str, su
 
 def _mostly(finding: Finding) -> str:
     return f" Most of it is “{shown(finding.cause)}”." if finding.cause else ""
+
+
+def counted_with(templates: Sequence[str]) -> str:
+    """A sentence on the patterns whose logs are in these figures too; empty where there are none."""
+    if not templates:
+        return ""
+    more = f" and {len(templates) - 1} more" if len(templates) > 1 else ""
+    return f" Counted with “{shown(templates[0])}”{more}, the same in other words or with another name."
 
 
 def shown(template: str) -> str:

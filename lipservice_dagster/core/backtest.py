@@ -280,7 +280,15 @@ def _thin(series: Series, left: pd.DataFrame, members: pd.DataFrame, signatures:
     today, weight = np.zeros((n, frames.HOURS)), np.full(n, np.nan)
     share = np.zeros(n) if series.error_share is None else series.error_share.copy()
     if len(left):
-        thin = build_series(left, left.iloc[:0], (), members, signatures, lambda _, messages: [None] * len(messages))
+        thin = build_series(
+            left,
+            left.iloc[:0],
+            (),
+            members,
+            signatures,
+            lambda _, messages: [None] * len(messages),
+            joined=series.joined,
+        )
         places = pd.MultiIndex.from_frame(series.keys[_SERIES]).get_indexer(
             pd.MultiIndex.from_frame(thin.keys[_SERIES])
         )
