@@ -168,3 +168,22 @@ def test_counts_are_the_same_however_the_patterns_are_joined():
     assert series.joined
     assert series.today[scope == "pattern"].sum() == series.today[scope == "service"].sum()
     assert series.window[scope == "pattern"].sum() == series.window[scope == "service"].sum()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("payment of order <*> succeeded", "payment of order <*> failed"),
+        ("INFO request for basket <*> finished", "ERROR request for basket <*> finished"),
+        ("payment captured for order <*>", "payment refunded for order <*>"),
+    ],
+)
+def test_a_new_error_is_grave_whatever_it_resembles(old: str, new: str):
+    found = told([line(old, 100)], [line(old, 100), line(new, 100, "error", slice(8, 12))])
+    assert ("pattern", "new_pattern", "high") in found
+
+
+def test_what_tells_of_another_outcome_resembles_nothing_and_another_event_in_the_same_words_does():
+    captured, refunded, failed = (f"payment {w} for order <*>" for w in ("captured", "refunded", "failed"))
+    assert told([line(captured)], [line(captured), line(refunded)]) == [("pattern", "new_pattern", "low")]
+    assert told([line(captured)], [line(captured), line(failed)]) == [("pattern", "new_pattern", "medium")]
