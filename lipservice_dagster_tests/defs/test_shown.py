@@ -77,6 +77,24 @@ def test_text_of_others_means_nothing_in_markdown() -> None:
     assert told.replace("\\", "") == " ".join(hostile.split())
 
 
+@pytest.mark.parametrize(
+    "sign", ["\x00", "\x07", "\x08", "\x1b[31m", "\x7f", "\x85 \x9f", "\u202e", "\udc80", "\ufffe", "\uffff"]
+)
+def test_a_control_character_in_a_name_is_shown_and_the_picture_stays_well_formed(sign: str) -> None:
+    title = f"new pattern: shop{sign}, “{sign} ding <*>”"
+    pictures = [
+        shown.against_expected(band(np.ones(24)), [3], title),
+        shown.hourly(np.ones(24), title).value,
+        shown.shares([f"shop{sign}"], [0.5], ["passed"], title).value,
+    ]
+    for text in pictures:
+        (svg,) = svgs(str(text))
+        told = [e.text or "" for e in svg.iter() if "shop" in (e.text or "")]
+        assert told
+        assert all(any(c in t for c in "\ufffd␀␇␈␛␡") for t in told)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\udc80\ufffe\uffff]", "".join(map(str, pictures)))
+
+
 def test_every_column_that_the_ui_shows_says_what_it_is() -> None:
     for table in [*TEAM_DAY_TABLES, "releases"]:
         assert [c.name for c in column_schema(table).columns if not c.description] == []
