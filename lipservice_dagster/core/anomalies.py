@@ -11,7 +11,8 @@ one that is silent today as vanished. All series of the report go into one Benja
 which services and severities, being few, have half of the total weight.
 
 **Floors.** Whatever the p-value, a spike is at least `ratio` times what was expected and `least_logs` more, a drop the
-reverse: an anomaly is something to act upon.
+reverse: an anomaly is something to act upon. What rest-rows hold may be of any pattern of their service and severity
+class (`Series.hidden`), so a pattern must be that far off even if all of it were its own.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from lipservice_dagster.core.anomalies_text import (
 )
 from lipservice_dagster.core.anomalies_text import hours as span
 from lipservice_dagster.core.frames import HOURS
-from lipservice_dagster.core.series import Series
+from lipservice_dagster.core.series import Series, hidden_hours
 
 RATIOS = (2.0, 3.0, 5.0)
 """From which ratio (or its inverse) on an hour is low, medium, high."""
@@ -91,11 +91,12 @@ def _rule(
     today, window = series.today[:, :hours], series.window[:, :, :hours]
     there = ~np.isnan(window).any(axis=2).all(axis=0)
     mean, deviation = np.nanmean(window[:, there], axis=1), np.nanstd(window[:, there], axis=1)
-    scores = score(today, mean, deviation)
-    far = np.abs(today - mean) >= settings.least_logs
+    usually_hidden, hidden_today = hidden_hours(series, hours)
     rows: list[dict[str, object]] = []
-    for direction in (1, -1):
-        hit = far & (direction * scores >= levels[0])
+    # What rest-rows hold may be of a pattern, on either side: what they can explain is no anomaly.
+    for direction, counts, usual in ((1, today, mean + usually_hidden), (-1, today + hidden_today, mean)):
+        scores = score(counts, usual, deviation)
+        hit = (direction * (counts - usual) >= settings.least_logs) & (direction * scores >= levels[0])
         for s, start, end in _stretches(hit):
             if direction < 0 and series.keys["scope"].iloc[s] == "severity":
                 continue

@@ -34,6 +34,20 @@ Joined = Mapping[tuple[str, str, str], tuple[tuple[str, str], ...]]
 """By service, environment and signature of a pattern: (signature, template) of those that are counted with it."""
 
 _SUMS = 4
+_CLASSES = dict.fromkeys(ERROR_SEVERITIES, 2) | {"warn": 1}
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Weighted logs of S series that are counted in rest-rows, at most: all those of the rest-rows of the same service,
+    environment and severity class for a pattern, 0 for services and severities, which have them among their own.
+
+    ``today`` (S, 24); ``usual`` (S, 24), the mean of the window's days; ``most`` (S,), the window's fullest day.
+    """
+
+    today: np.ndarray
+    usual: np.ndarray
+    most: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class Series:
     logs; 1 where nothing was sampled away), NaN where it has none. ``error_share`` (S,): the share of its logs, today
     or else in the window, that are error or fatal. Without these three, logs count as unsampled and as no errors.
 
+    ``hidden``: what the rest-rows of its service hold that may be of each pattern; None where there is no rest-row.
+
     ``joined``: the patterns that are one statement with another and are counted with it, under the one that has the
     most logs today; they have no key of their own.
     """
@@ -62,6 +78,7 @@ class Series:
     today_weight: np.ndarray | None = None
     window_weight: np.ndarray | None = None
     error_share: np.ndarray | None = None
+    hidden: Hidden | None = None
     joined: Joined = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,6 +88,13 @@ class Series:
                 f"series of {shape[0]} keys and {shape[1]} days need today {(shape[0], HOURS)} and window {shape}, "
                 f"got {self.today.shape} and {self.window.shape}"
             )
+
+
+def hidden_hours(series: Series, hours: int) -> tuple[np.ndarray, np.ndarray]:
+    """(S, hours) twice: what rest-rows may hold of each series, on a usual day and today; see `Hidden`."""
+    if series.hidden is None:
+        return np.zeros((len(series.keys), hours)), np.zeros((len(series.keys), hours))
+    return series.hidden.usual[:, :hours], series.hidden.today[:, :hours]
 
 
 def build_series(
@@ -159,8 +183,35 @@ def build_series(
         today_weight=_ratio(sums_today[:, 1], sums_today[:, 0]),
         window_weight=_ratio(sums_window[:, :, 1], sums_window[:, :, 0]),
         error_share=np.nan_to_num(_ratio(errors, total)),
+        hidden=_hidden(keys, sums_today + sums_window.sum(axis=1), today, window, len(known)),
         joined=joined,
     )
+
+
+def _hidden(
+    keys: pd.DataFrame, sums: np.ndarray, today: pd.DataFrame, window: pd.DataFrame, n_days: int
+) -> Hidden | None:
+    """What rest-rows may hold of each series with these keys and ``sums`` of what its logs are."""
+    rests = [rows[(rows["message_id"] == REST_ID).to_numpy()] for rows in (today, window)]
+    if not sum(map(len, rests)):
+        return None
+    by_day: dict[tuple[str, str, int], dict[date | None, np.ndarray]] = {}
+    for rows, is_today in zip(rests, (True, False), strict=True):
+        columns = (rows[c].tolist() for c in ("service", "environment", "severity", "day"))
+        for service, environment, severity, day, hours in zip(*columns, hours_matrix(rows), strict=True):
+            place = by_day.setdefault((service, environment, _CLASSES.get(severity, 0)), {})
+            key = None if is_today else day
+            place[key] = place.get(key, 0.0) + hours
+    hidden = Hidden(np.zeros((len(keys), HOURS)), np.zeros((len(keys), HOURS)), np.zeros(len(keys)))
+    columns = (keys[c].tolist() for c in ("service", "environment", "scope"))
+    for i, (service, environment, scope, kind) in enumerate(zip(*columns, _severity_class(sums).tolist(), strict=True)):
+        days = by_day.get((service, environment, kind)) if scope == "pattern" else None
+        if days:
+            before = [hours for day, hours in days.items() if day is not None]
+            hidden.today[i] = days.get(None, 0.0)
+            hidden.usual[i] = sum(before) / max(n_days, 1)
+            hidden.most[i] = max((hours.sum() for hours in before), default=0.0)
+    return hidden
 
 
 def _one_statement(
