@@ -104,9 +104,13 @@ def test_a_report_says_what_it_judged_and_what_it_did_not() -> None:
     whole = {"hours": 24, "window_days": 14, "learning": False, "series": 1200}
     assert state(whole) == "1,200 series judged against 14 days of logs before."
     assert "until 13:00 UTC" in state(whole | {"hours": 13})
-    learning = state(whole | {"learning": True, "window_days": 1})
+    learning = state(whole | {"learning": True, "window_days": 1, "series": 0})
     assert "Learning" in learning
     assert "1 day of logs" in learning
+    by_rule = state(whole | {"learning": True, "window_days": 2}, "ratio")
+    assert "Learning" in by_rule
+    assert "1,200 series" in by_rule
+    assert "plain rule “ratio”" in by_rule
 
 
 def test_a_day_with_an_incident_shows_it_against_what_was_expected(world: Callable[..., World]) -> None:
