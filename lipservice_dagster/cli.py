@@ -547,8 +547,17 @@ def config() -> None:
     help="How many alarms a day there may be while nothing is out of the ordinary; 0.05 is one in twenty days. Of a "
     "series coarser than a day: how many a point.",
 )
+@click.option(
+    "--detector",
+    default="predictive",
+    show_default=True,
+    type=click.Choice(["predictive", "ratio", "zscore"]),
+    help="A plain rule instead: at least twice (or half) the mean of the same time of day in the 14 days before, or 3 "
+    "standard deviations from it.",
+)
 @click.option("--all", "everything", is_flag=True, help="Print every point, those that are not flagged too.")
-def anomalies(counts: Path, false_alarms: float, everything: bool) -> None:
+@click.pass_context
+def anomalies(context: click.Context, counts: Path, false_alarms: float, detector: str, everything: bool) -> None:
     """Print the points of a count series that are out of the ordinary.
 
     COUNTS.csv (or -, standard input) has columns timestamp and value: a point every few minutes, hour or day, in rising
@@ -565,6 +574,7 @@ def anomalies(counts: Path, false_alarms: float, everything: bool) -> None:
       p_value          how likely an ordinary point would begin an alarm this strong
       score            minus the logarithm (base 10) of how many alarms at least this strong an ordinary day has:
                        0 once a day, 1 once in 10 days, 2 once in 100. Flagged is what reaches --false-alarms
+    With --detector ratio the score is the ratio or its inverse, with zscore the |z|; a ratio has no p_value.
     What was read, which gaps there are and how much was flagged goes to standard error.
 
     
@@ -573,7 +583,10 @@ def anomalies(counts: Path, false_alarms: float, everything: bool) -> None:
     """
     from lipservice_dagster.commands import anomalies as command
 
-    command.run(counts, false_alarms, everything)
+    said = context.get_parameter_source("false_alarms") is not click.core.ParameterSource.DEFAULT
+    if detector != "predictive" and said:
+        raise click.UsageError(f"--false-alarms has no meaning with --detector {detector}: it knows no such rate")
+    command.run(counts, false_alarms, everything, detector)
 
 
 @cli.command()

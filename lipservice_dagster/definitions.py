@@ -52,10 +52,15 @@ def build_defs(
         *raw_logs.build(team_days),
         *signatures.build(team_days),
         *clusters.build(team_days),
-        *anomaly_reports.build(team_days, settings.window_days),
+        *anomaly_reports.build(team_days, settings.window_days, settings.detectors()),
         *policies.build(team_days, settings.policy_settings(), settings.price_per_gb, model_of(settings)),
         *backtests.build(
-            team_days, settings.window_days, _gate(settings), settings.boost_settings(), settings.price_per_gb
+            team_days,
+            settings.window_days,
+            _gate(settings),
+            settings.boost_settings(),
+            settings.price_per_gb,
+            settings.detectors(),
         ),
         *policy_releases.build(team_days, settings.boost_settings()),
         *savings.build(team_days, settings.price_per_gb),

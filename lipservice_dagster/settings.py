@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lipservice_dagster.core.anomalies import Detector
 from lipservice_dagster.core.boosts import BoostSettings
 from lipservice_dagster.core.budget import TeamBudget, contradiction
 from lipservice_dagster.core.policy_settings import PolicySettings
@@ -61,6 +62,15 @@ class Settings(BaseSettings):
         default=100, ge=1, le=3660, description="Days of partitions up to today, where first_day is unset."
     )
     window_days: int = Field(default=14, ge=1, le=90, description="Trailing days that an anomaly report compares with.")
+    detector: Literal["predictive", "ratio", "zscore"] = Field(
+        default="predictive",
+        description="What judges a day: the predictive distribution of its window, or a plain rule for each hour, at "
+        "2, 3, 5 times its mean (or a half, a third, a fifth), or more than 3 standard deviations from it.",
+    )
+    first_days_detector: Literal["none", "ratio", "zscore"] = Field(
+        default="none",
+        description="The plain rule that judges a team's first days, of which the predictive detector only learns.",
+    )
     team_names: dict[int, str] = Field(
         default_factory=dict, description='Names of teams for people, as JSON: {"42": "checkout"}.'
     )
@@ -307,6 +317,10 @@ class Settings(BaseSettings):
     def boost_settings(self) -> BoostSettings:
         """What boosts are raised with."""
         return BoostSettings(factor=self.boost_factor, hours=self.boost_hours)
+
+    def detectors(self) -> Detector:
+        """What judges a day."""
+        return Detector(self.detector, self.first_days_detector)
 
     def policy_settings(self) -> PolicySettings:
         """What policies are made with."""

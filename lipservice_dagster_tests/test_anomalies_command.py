@@ -113,3 +113,29 @@ def test_a_series_coarser_than_a_day_is_told_by_the_point_not_by_the_day():
     told = run(text(monthly)).stderr
     judged = int(told.split("Judged: ")[1].split(",")[0])
     assert f"{0.05 * judged:,.2g} alarms were to be expected (0.05 a point)" in told
+
+
+def test_a_plain_rule_flags_what_is_far_from_its_mean():
+    rows = series()
+    by_ratio = rows_of(run(text(rows), "--detector", "ratio"))
+    (spike,) = [r for r in by_ratio if r["timestamp"] == rows[400][0]]
+    assert float(spike["expected"]) == pytest.approx(100, rel=0.1)
+    assert float(spike["score"]) == pytest.approx(700 / float(spike["expected"]), abs=0.01)
+    assert spike["p_value"] == ""
+    assert all(float(r["score"]) >= 2 for r in by_ratio)
+    result = run(text(rows), "--detector", "zscore")
+    by_z = rows_of(result)
+    (spike,) = [r for r in by_z if r["timestamp"] == rows[400][0]]
+    assert float(spike["p_value"]) < 1e-6
+    assert all(float(r["score"]) >= 3 for r in by_z)
+    assert "zscore rule" in result.stderr
+
+
+def test_a_plain_rule_judges_from_the_second_day_on_and_has_no_rate_of_false_alarms():
+    rows = series(days=2, spike=30)
+    found = rows_of(run(text(rows), "--detector", "ratio", "--all"))
+    assert [r["score"] == "" for r in found] == [i < 24 for i in range(48)]
+    assert [i for i, r in enumerate(found) if r["score"] and float(r["score"]) >= 2] == [30]
+    refused = run(text(rows), "--detector", "ratio", "--false-alarms", "0.5")
+    assert refused.exit_code == 2
+    assert "--false-alarms" in refused.stderr

@@ -16,9 +16,11 @@ import numpy as np
 
 from lipservice_dagster.core.anomalies_grid import DAY_SECONDS, IrregularSeriesError, SeriesGrid, grid
 from lipservice_dagster.core.anomalies_points import LEAST_POINTS, judge
+from lipservice_dagster.core.anomalies_rules import RATIOS, Z_SCORES, judge_by_ratio, judge_by_zscore
 
 COLUMNS = ("timestamp", "value", "expected", "p_value", "score")
 _SHOWN_GAPS = 5
+_RULES = {"ratio": (judge_by_ratio, RATIOS[0]), "zscore": (judge_by_zscore, Z_SCORES[0])}
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class _Rows:
     values: np.ndarray
 
 
-def run(path: Path, false_alarms: float, everything: bool) -> None:
+def run(path: Path, false_alarms: float, everything: bool, detector: str = "predictive") -> None:
     """Judge the series of ``path`` (``-``: standard input) and print what is flagged, or every point, as CSV.
+
+    ``false_alarms`` is read for the predictive detector alone; the plain rules have limits of their own.
 
     Raises ClickException for what cannot be read, with the line it stands on.
     """
@@ -51,15 +55,20 @@ def run(path: Path, false_alarms: float, everything: bool) -> None:
     except IrregularSeriesError as error:
         where = f", line {rows.lines[error.index]}" if len(rows.lines) > error.index else ""
         raise click.ClickException(f"{name}{where}: {error}") from error
-    found = judge(on_grid.values[None], on_grid.days)
+    if detector == "predictive":
+        found, limit = judge(on_grid.values[None], on_grid.days), -math.log10(false_alarms)
+    else:
+        by_rule, limit = _RULES[detector]
+        found = by_rule(on_grid.values[None])
     score, p_value, expected = (x[0].reshape(-1)[on_grid.at] for x in (found.score, found.p_value, found.expected))
-    flagged = score >= -math.log10(false_alarms)
+    flagged = score >= limit
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(COLUMNS)
     for i in range(len(score)) if everything else np.flatnonzero(flagged).tolist():
-        judged = [f"{expected[i]:.6g}", f"{p_value[i]:.3g}", f"{score[i]:.3f}"] if np.isfinite(score[i]) else [""] * 3
+        p = "" if np.isnan(p_value[i]) else f"{p_value[i]:.3g}"
+        judged = [""] * 3 if score[i] == -math.inf else [f"{expected[i]:.6g}", p, f"{score[i]:.3f}"]
         out.writerow([rows.timestamps[i], rows.written[i], *judged])
-    for line in _told(rows, on_grid, score, int(flagged.sum()), false_alarms):
+    for line in _told(rows, on_grid, score, int(flagged.sum()), false_alarms, detector):
         click.echo(line, err=True)
 
 
@@ -108,8 +117,10 @@ def _value(text: str, where: str) -> float:
     return value
 
 
-def _told(rows: _Rows, on_grid: SeriesGrid, score: np.ndarray, flagged: int, false_alarms: float) -> Iterator[str]:
-    judged = np.flatnonzero(np.isfinite(score))
+def _told(
+    rows: _Rows, on_grid: SeriesGrid, score: np.ndarray, flagged: int, false_alarms: float, detector: str
+) -> Iterator[str]:
+    judged = np.flatnonzero(score > -math.inf)
     yield f"{len(score):,} points, one every {_duration(on_grid.step)}."
     if on_grid.gaps:
         missing = sum(points for _, points in on_grid.gaps)
@@ -120,7 +131,15 @@ def _told(rows: _Rows, on_grid: SeriesGrid, score: np.ndarray, flagged: int, fal
     if empty:
         yield f"Without a value: {empty:,}; not known either."
     if not len(judged):
-        yield f"Still learning: judging takes a day of points, and at least {LEAST_POINTS}."
+        least = f", and at least {LEAST_POINTS}" if detector == "predictive" else ""
+        yield f"Still learning: judging takes a day of points{least}."
+        return
+    if detector != "predictive":
+        limit = _RULES[detector][1]
+        yield (
+            f"Judged: {len(judged):,}, from {rows.timestamps[judged[0]]} on, each by the {detector} rule, which knows"
+            f" no rate of false alarms. Flagged: {flagged:,} points, from {limit:g} on."
+        )
         return
     # A step of more than a day is judged as a day is: a point cannot raise more than one alarm.
     days = len(judged) / on_grid.values.shape[1]

@@ -71,7 +71,7 @@ def _print_anomalies(console: Console, database: Database, at: TeamDay) -> None:
         return
     hours = int(report["hours"].iloc[0])
     read_until = "" if hours == HOURS else f"; the day is open and was read until {hours:02}:00 UTC"
-    if report["learning"].iloc[0]:
+    if report["learning"].iloc[0] and not report["series"].iloc[0]:
         console.print(f"anomalies: still learning ({report['window_days'].iloc[0]} days of history){read_until}")
         return
     rank = anomalies["severity"].map({"high": 0, "medium": 1, "low": 2})

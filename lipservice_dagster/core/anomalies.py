@@ -11,12 +11,15 @@ one that is silent today as vanished. All series of the report go into one Benja
 which services and severities, being few, have half of the total weight.
 
 **Floors.** Whatever the p-value, a spike is at least `ratio` times what was expected and `least_logs` more, a drop the
-reverse: an anomaly is something to act upon.
+reverse: an anomaly is something to act upon. What rest-rows hold may be of any pattern of their service and severity
+class (`Series.hidden`), so a pattern must be that far off even if all of it were its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -33,14 +36,16 @@ from lipservice_dagster.core.anomalies_report import (
     tested_series,
 )
 from lipservice_dagster.core.anomalies_rules import ratio_rule, zscore_rule
-from lipservice_dagster.core.anomalies_text import HIGH, Finding, confidence, explanation, severity
+from lipservice_dagster.core.anomalies_text import HIGH, Finding, confidence, counted_with, explanation, severity
 from lipservice_dagster.core.frames import HOURS
 from lipservice_dagster.core.series import Series
 
 __all__ = [
     "DETECTORS",
+    "Detector",
     "DetectorSettings",
     "detect",
+    "detect_by",
     "history_days",
     "is_learning",
     "ratio_rule",
@@ -49,13 +54,57 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class Detector:
+    """Which detector judges a day.
+
+    ``name``: of `DETECTORS`. ``first_days``: the plain rule that judges while the window has too few days for the
+    predictive one, or ``none``; the report still says that it is learning.
+    """
+
+    name: Literal["predictive", "ratio", "zscore"] = "predictive"
+    first_days: Literal["none", "ratio", "zscore"] = "none"
+
+    def in_force(self, series: Series, settings: DetectorSettings | None = None) -> str:
+        """The name of the detector that judges this day."""
+        first = self.name == "predictive" and self.first_days != "none" and is_learning(series, settings)
+        return self.first_days if first else self.name
+
+
+def detect_by(
+    series: Series,
+    *,
+    team_id: int,
+    day: date,
+    hours: int = HOURS,
+    detector: Detector | None = None,
+    settings: DetectorSettings | None = None,
+) -> pd.DataFrame:
+    """`detect`, or the plain rule that is in force for this day; columns `frames.ANOMALIES`."""
+    name = (detector or Detector()).in_force(series, settings)
+    return DETECTORS[name](series, team_id=team_id, day=day, hours=hours, settings=settings)
+
+
 def summarise(
-    series: Series, anomalies: pd.DataFrame, *, hours: int = HOURS, settings: DetectorSettings | None = None
+    series: Series,
+    anomalies: pd.DataFrame,
+    *,
+    hours: int = HOURS,
+    detector: Detector | None = None,
+    settings: DetectorSettings | None = None,
 ) -> dict[str, int | bool]:
-    """The columns of `frames.ANOMALY_REPORTS` that follow from a report: all but its team-day and the fingerprint."""
-    settings = settings or DetectorSettings()
-    learning = is_learning(series, settings)
-    tested = 0 if learning or not hours else int(tested_series(series, parents(series), settings, hours).sum())
+    """The columns of `frames.ANOMALY_REPORTS` that follow from a report: all but its team-day and the fingerprint.
+
+    The plain rules judge every series from one day of history on.
+    """
+    settings, detector = settings or DetectorSettings(), detector or Detector()
+    learning = is_learning(series, settings) if detector.name == "predictive" else not history_days(series)
+    if not hours or not history_days(series):
+        tested = 0
+    elif detector.in_force(series, settings) != "predictive":
+        tested = len(series.keys)
+    else:
+        tested = 0 if learning else int(tested_series(series, parents(series), settings, hours).sum())
     return {
         "hours": hours,
         "window_days": history_days(series),
@@ -107,7 +156,8 @@ def _row(series: Series, finding: Finding) -> dict[str, object]:
         "p_value": finding.p_value,
         "confidence": confidence(finding.q_value),
         "severity": severity(finding, scope, subject),
-        "explanation": explanation(finding, keys["service"], keys["environment"], scope, subject, keys["template"]),
+        "explanation": explanation(finding, keys["service"], keys["environment"], scope, subject, keys["template"])
+        + counted_with([t for _, t in series.joined.get((keys["service"], keys["environment"], subject), ())]),
         "evidence_hours": list(finding.evidence),
     }
 

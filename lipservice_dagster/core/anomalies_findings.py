@@ -19,6 +19,7 @@ from lipservice_dagster.core.anomalies_text import (
     VANISHED_PATTERN,
     Finding,
 )
+from lipservice_dagster.core.series import hidden_hours
 
 _NEW_DISPERSION = 20.0
 """Of a pattern never seen: it may be one that comes in bursts, so it is judged as a very bursty one."""
@@ -34,8 +35,12 @@ def all_findings(report: Report) -> list[Finding]:
     silent = judged & (report.scope == "pattern") & (report.today.sum(axis=1) == 0)
 
     up_expected, by_share = _up_expectation(report, observed, expected)
-    up = (up_expected * settings.ratio <= observed) & (observed - up_expected >= settings.least_logs)
-    down = (observed * settings.ratio <= expected) & (expected - observed >= settings.least_logs)
+    # What rest-rows hide may be of a pattern, on either side: what they can explain is no anomaly.
+    usually_hidden, hidden_today = hidden_hours(report.series, report.hours)
+    above, below = (statistics.run_sums(hidden, report.spans) for hidden in (usually_hidden, hidden_today))
+    up = _much_more(report, observed, up_expected + above)
+    down = _much_more(report, expected, observed + below)
+    explained = settings.ratio * hidden_today.sum(axis=1) > report.mean.sum(axis=1)
     may_drop = judged & (report.scope != "severity") & ~silent
     p_up, z_up = statistics.scan(
         observed, up_expected, up & judged[:, None], report.spans, report.expectation, report.log_weight, upper=True
@@ -47,7 +52,7 @@ def all_findings(report: Report) -> list[Finding]:
     is_error = (report.scope == "severity") & (report.subject == "error")
     trials = len(report.spans) * np.where((report.scope == "severity") & ~is_error, 1, 2)
     p_series = np.minimum(np.minimum(p_up.min(axis=1), p_down.min(axis=1)) * trials, 1.0)
-    p_alone, z_alone = _appearances(report, appeared, silent)
+    p_alone, z_alone = _appearances(report, appeared, silent & ~explained)
     p_series = np.where(appeared | silent, p_alone, p_series)
 
     tested = np.flatnonzero(report.tested)
@@ -73,6 +78,12 @@ def all_findings(report: Report) -> list[Finding]:
                 for run in _stretches(report, s, kind, corrected, z[s], by_share[s], float(crit[s]))
             ]
     return found
+
+
+def _much_more(report: Report, much: np.ndarray, little: np.ndarray) -> np.ndarray:
+    """Whether the first is as much more than the second as an anomaly is."""
+    more: np.ndarray = (much >= report.settings.ratio * little) & (much - little >= report.settings.least_logs)
+    return more
 
 
 def _weights(scope: np.ndarray) -> np.ndarray:
@@ -110,6 +121,9 @@ def _appeared(report: Report) -> np.ndarray:
     logs = report.today.sum(axis=1)
     own_service = report.parent == np.arange(len(report.scope))
     new = report.tested & ~report.seen & (logs >= settings.least_new) & ((report.scope == "pattern") | own_service)
+    if report.series.hidden is not None:
+        # It may have been there before, among the rest.
+        new &= logs >= settings.ratio * report.series.hidden.most
     appeared: np.ndarray = new & ~_usual_novelty(report, logs)
     return appeared
 
@@ -207,7 +221,7 @@ def _whole(report: Report, s: int, new: bool, p_value: float, q_value: float, z:
 def _stretches(
     report: Report, s: int, kind: str, p: np.ndarray, z: np.ndarray, by_share: np.ndarray, crit: float
 ) -> list[Run]:
-    upper, settings = kind != RATE_DROP, report.settings
+    upper = kind != RATE_DROP
     today, mean = report.today[s], report.mean[s]
     service, usual_service = report.today[report.parent[s]], report.mean[report.parent[s]]
     fitting = np.divide(mean * service, usual_service, out=mean.copy(), where=usual_service > 0)
@@ -216,10 +230,12 @@ def _stretches(
     def deviates(expected: np.ndarray) -> np.ndarray:
         return deviating(today, expected, np.sqrt(report.log_weight[s] * expected + hour * expected**2), upper)
 
+    hidden = hidden_hours(report.series, report.hours)[0 if upper else 1][s]
+
     def large(start: int, end: int) -> bool:
         observed, expected = today[start:end].sum(), (fitting if by_share.any() else mean)[start:end].sum()
         much, little = (observed, expected) if upper else (expected, observed)
-        return bool(much >= settings.ratio * little and much - little >= settings.least_logs)
+        return bool(_much_more(report, much, little + hidden[start:end].sum()))
 
     by_share = by_share & upper
     return separate(report.spans, p, z, by_share, crit, deviates(mean), deviates(fitting), large)

@@ -19,6 +19,7 @@ from lipservice_dagster.core.anomalies_text import (
     VANISHED_PATTERN,
     Finding,
 )
+from lipservice_dagster.core.rewording import likeness
 
 
 def unfolded(report: Report, found: list[Finding]) -> list[Finding]:
@@ -112,18 +113,17 @@ def _cause(report: Report, finding: Finding, patterns: np.ndarray) -> str:
 
 
 def _with_resemblance(report: Report, finding: Finding, children: dict[int, np.ndarray]) -> Finding:
-    """The finding with the template of the window that its own differs from in one word, if there is one.
+    """The finding with the template of the window that is like its own (`rewording.likeness`), if there is one.
 
-    How much of a template is a variable depends on how much of it was seen, so a "new" pattern may be an old one with a
-    value it did not have. Told from templates of four words on: in shorter ones a word is most of the meaning.
+    What is one statement with it is counted with it already; this is an event of its own in nearly the same words. An
+    error resembles errors alone, and what is none resembles no error.
     """
     templates = report.series.keys["template"]
-    words = str(templates.iloc[finding.series]).split()
-    if report.scope[finding.series] != "pattern" or len(words) < 4:
+    if report.scope[finding.series] != "pattern":
         return finding
+    template = str(templates.iloc[finding.series])
     known = children[int(report.parent[finding.series])]
-    for s in known[report.seen[known]].tolist():
-        other = str(templates.iloc[s]).split()
-        if len(other) == len(words) and sum(a != b for a, b in zip(words, other, strict=True)) <= 1:
-            return replace(finding, like=str(templates.iloc[s]))
-    return finding
+    of_errors = report.error_share >= 0.5
+    known = known[report.seen[known] & (of_errors[known] == of_errors[finding.series])]
+    like = next((t for t in templates.iloc[known] if likeness(template, str(t))), "")
+    return replace(finding, like=str(like))

@@ -5,6 +5,7 @@ What belongs here: from statistics to words. Nothing here decides whether someth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 RATE_SPIKE, RATE_DROP, ERROR_SURGE = "rate_spike", "rate_drop", "error_surge"
@@ -69,8 +70,8 @@ def severity(finding: Finding, scope: str, subject: str) -> str:
     * rate spike: high from 4 times on, medium from 3; a pattern's or the warnings' is high only if it is of errors.
     * error surge: high from 3 times on, medium from 2.
     * rate drop: high from a tenth down, medium from 0.3; a pattern's is medium at most.
-    * new pattern: of errors high from 100 logs on, else medium; of others medium from 100 logs or a tenth of the
-      service's logs on, else low; low where it resembles one of the window. A new service is low.
+    * new pattern: of errors high from 100 logs on, else medium, whatever it resembles; of others medium from 100 logs
+      or a tenth of the service's logs on, else low; low where it resembles one of the window. A new service is low.
     * vanished pattern: medium from a tenth of the service's logs on, else low.
 
     High wants a confidence of 0.9, medium of 0.75; below that it is one step less.
@@ -95,10 +96,12 @@ def _by_effect(finding: Finding, scope: str, subject: str) -> str:
     if finding.kind == RATE_DROP:
         return HIGH if ratio <= 0.1 and scope == "service" else MEDIUM if ratio <= 0.3 else LOW
     if finding.kind == NEW_PATTERN:
-        if scope == "service" or finding.like:
+        if scope == "service":
             return LOW
         if of_errors:
             return HIGH if finding.observed >= _MANY else MEDIUM
+        if finding.like:
+            return LOW
         if finding.observed >= _MANY:
             return MEDIUM
     return MEDIUM if finding.service_share >= _LARGE_SHARE else LOW
@@ -141,6 +144,14 @@ def explanation(finding: Finding, service: str, environment: str, scope: str, su
 
 def _mostly(finding: Finding) -> str:
     return f" Most of it is “{shown(finding.cause)}”." if finding.cause else ""
+
+
+def counted_with(templates: Sequence[str]) -> str:
+    """A sentence on the patterns whose logs are in these figures too; empty where there are none."""
+    if not templates:
+        return ""
+    more = f" and {len(templates) - 1} more" if len(templates) > 1 else ""
+    return f" Counted with “{shown(templates[0])}”{more}, the same in other words or with another name."
 
 
 def shown(template: str) -> str:

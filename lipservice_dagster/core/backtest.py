@@ -37,7 +37,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.anomalies import detect
+from lipservice_dagster.core.anomalies import Detector, detect_by
 from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.replay import Replay, figures, replay, thinned
 from lipservice_dagster.core.series import Series, build_series
@@ -128,6 +128,7 @@ def found_again(
     members: pd.DataFrame,
     signatures: pd.DataFrame,
     anomalies: pd.DataFrame,
+    detector: Detector | None = None,
 ) -> pd.DataFrame:
     """The replays of one team-day with how many of its anomalies the detector finds on what was left.
 
@@ -141,11 +142,12 @@ def found_again(
         members: its rows of `frames.SIGNATURE_MEMBERS`.
         signatures: its rows of `frames.SIGNATURES`.
         anomalies: its rows of `frames.ANOMALIES`.
+        detector: what found them.
     """
     if replays.empty:
         return replays
     team_id, day = int(replays["team_id"].iloc[0]), replays["day"].iloc[0]
-    again = detect(_thin(series, left, members, signatures), team_id=team_id, day=day)
+    again = detect_by(_thin(series, left, members, signatures), team_id=team_id, day=day, detector=detector)
     before, after = _spans(anomalies), _spans(again)
     rows = []
     for row in replays.to_dict("records"):
@@ -280,7 +282,15 @@ def _thin(series: Series, left: pd.DataFrame, members: pd.DataFrame, signatures:
     today, weight = np.zeros((n, frames.HOURS)), np.full(n, np.nan)
     share = np.zeros(n) if series.error_share is None else series.error_share.copy()
     if len(left):
-        thin = build_series(left, left.iloc[:0], (), members, signatures, lambda _, messages: [None] * len(messages))
+        thin = build_series(
+            left,
+            left.iloc[:0],
+            (),
+            members,
+            signatures,
+            lambda _, messages: [None] * len(messages),
+            joined=series.joined,
+        )
         places = pd.MultiIndex.from_frame(series.keys[_SERIES]).get_indexer(
             pd.MultiIndex.from_frame(thin.keys[_SERIES])
         )

@@ -5,7 +5,8 @@ label stand in `clustering_words`; how templates are mined, and what a family is
 
 **Words.** Variables ``<*>`` weigh nothing. What is left is split at everything that is not a letter and at camelCase,
 is lower-cased, and single ASCII letters are left out. A word weighs ``(1 + ln tf) · (ln((1 + n)/(1 + df)) + 1)`` over
-the n distinct (service, words) of the day.
+the n distinct (service, words) of the day. Digits are no words, so ``HTTP 200`` and ``HTTP 503`` are one family: a
+family is what a person would name together ("HTTP"), and its severities tell how much of it went wrong.
 
 **Distance.** ``1 − (1 − SERVICE_WEIGHT) · cosine of the words − SERVICE_WEIGHT · [same service]``: the service is one
 token that owns a fixed share of every vector. Two templates of one service are neighbours from a cosine of 0.29 on,

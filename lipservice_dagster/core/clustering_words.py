@@ -12,6 +12,9 @@ from collections.abc import Sequence
 LABEL_WORDS = 8
 """Most words of a label."""
 
+LABEL_CHARACTERS = 80
+"""Most characters of a label; what is cut off is told by an ellipsis."""
+
 _SHARES = (0.5, 0.25, 0.0)
 _LEAST_WORDS, _LEAST_LETTERS = 2, 10
 
@@ -41,7 +44,8 @@ def words(template: str) -> list[str]:
 
 
 def label(templates: Sequence[str], bags: Sequence[Sequence[str]]) -> str:
-    """What to call the family of these templates, the first of which has the most logs; never empty.
+    """What to call the family of these templates, the first of which has the most logs; never empty, of at most
+    `LABEL_CHARACTERS` characters.
 
     ``bags`` are their `words`. The label is made of the words that more than half of the members share, as they are
     written in the member that is richest in them. Where that says little ("uid user"), words that a quarter share
@@ -49,7 +53,7 @@ def label(templates: Sequence[str], bags: Sequence[Sequence[str]]) -> str:
     left out.
     """
     if not bags[0]:
-        return templates[0].strip()[:80] or "(empty message)"
+        return _cut(" ".join(templates[0].split())) or "(empty message)"
     found = Counter(word for bag in bags for word in set(bag))
     written: list[str] = []
     for share in _SHARES:
@@ -60,7 +64,11 @@ def label(templates: Sequence[str], bags: Sequence[Sequence[str]]) -> str:
         written = _written(templates[richest], wanted) or written
         if len(written) >= _LEAST_WORDS and sum(map(len, written)) >= _LEAST_LETTERS:
             break
-    return " ".join(written or list(dict.fromkeys(bags[0]))[:LABEL_WORDS])
+    return _cut(" ".join(written or list(dict.fromkeys(bags[0]))[:LABEL_WORDS]))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1].rstrip() + "…"
 
 
 def _written(template: str, wanted: set[str]) -> list[str]:

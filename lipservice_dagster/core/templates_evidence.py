@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from lipservice_sampler.decision import error_like
 from lipservice_sampler.masks import VARIABLE
 from lipservice_sampler.matching import MESSAGES, bare, key_name
 
@@ -69,6 +70,26 @@ _PAIRS = tuple(
 )
 """Opposite states, general English."""
 
+_SUCCESSES = frozenset(
+    re.findall(
+        r"\w+",
+        "success succeed succeeded successful successfully ok okay pass passed complete completed done finished",
+    )
+)
+
+_OUTCOMES = frozenset(
+    re.findall(
+        r"\w+",
+        "abandoned blocked broken bad cancelled canceled corrupt corrupted critical dead degraded denied died down"
+        " dropped err exceeded exhausted expired failover fault faulty forbidden full halted illegal incomplete"
+        " insufficient invalid killed late lost malformed mismatch missed missing ng nok offline overflow overloaded"
+        " rejected refused reset restarted restarting retried retry retrying rollback severe skipped slow stale stuck"
+        " suspended terminating throttled timeout timeouts unauthorized unavailable unhealthy unknown unreachable"
+        " unresponsive violated warn warning wrong",
+    )
+)
+"""Words that say something went wrong, beside those that read like an error wherever they stand (`error_like`)."""
+
 _LETTER = re.compile(r"[^\W\d_]")
 _STATE = re.compile(r"[A-Z][A-Z_]+\Z")
 _TYPE = re.compile(r"[\w.$]*(?:Exception|Error|Fault|Warning|Panic)\Z")
@@ -78,6 +99,8 @@ _PACKAGE = re.compile(r"\w(?:\.[^\W\d]\w*){3}")
 _DOTTED = re.compile(r"\w\.[^\W\d]")
 _OPPOSITE = re.compile(r"\A(?:un|in|im|dis|de|non|not)-?(?=[a-z]{3})|(?<=[a-z])not(?=[a-z])")
 
+_PARTICIPLES = ("ed", "ing")
+
 Judge = Callable[[int, list[set[str]], int], bool]
 """Whether a column is a variable: its place, the distinct values of all columns, how many are constant words."""
 
@@ -86,14 +109,33 @@ def _valueish(word: str) -> bool:
     return VARIABLE in word or "0" in word
 
 
-def conditions(words: Iterable[str]) -> bool:
-    """Whether the words are mostly participles, or two are opposites: by a prefix (un-, dis-) or in `_PAIRS`."""
+def opposites(words: Iterable[str]) -> bool:
+    """Whether two of the words are opposites: by a prefix (un-, dis-) or in `_PAIRS`."""
     lower = {w.lower() for w in words}
-    return (
-        sum(w.endswith(("ed", "ing")) for w in lower) * 2 > len(lower)
-        or any(_OPPOSITE.sub("", w) in lower for w in lower if _OPPOSITE.search(w))
-        or any(a in lower and b in lower for a, b in _PAIRS)
+    return any(_OPPOSITE.sub("", w) in lower for w in lower if _OPPOSITE.search(w)) or any(
+        a in lower and b in lower for a, b in _PAIRS
     )
+
+
+def conditions(words: Iterable[str]) -> bool:
+    """Whether the words are mostly participles, or two are opposites."""
+    lower = {w.lower() for w in words}
+    return sum(w.endswith(_PARTICIPLES) for w in lower) * 2 > len(lower) or opposites(lower)
+
+
+def state_word(word: str) -> bool:
+    """Whether one word by itself looks like a state or an event rather than a name: a participle, or in capitals."""
+    return word.lower().endswith(_PARTICIPLES) or _STATE.match(word) is not None
+
+
+def outcome(word: str) -> bool:
+    """Whether the word says that something went wrong, or is the type of an exception."""
+    return word.lower() in _OUTCOMES or error_like(word) or _TYPE.match(word) is not None
+
+
+def success(word: str) -> bool:
+    """Whether the word says that something went well."""
+    return word.lower() in _SUCCESSES
 
 
 def states(words: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.core.anomalies import DetectorSettings, detect, summarise
+from lipservice_dagster.core.anomalies import Detector, DetectorSettings, detect_by, summarise
 from lipservice_dagster.core.anomalies_band import bands
 from lipservice_dagster.core.anomalies_text import (
     ERROR_SURGE,
@@ -31,7 +31,7 @@ from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
 
 
-def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg.AssetsDefinition]:
+def build(partitions: dg.MultiPartitionsDefinition, window_days: int, detector: Detector) -> list[dg.AssetsDefinition]:
     """The asset and its check."""
     window = dg.AssetIn(partition_mapping=trailing_window(window_days))
 
@@ -42,7 +42,7 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
         ins={"raw_logs": window},
         # Another policy than its parents': Dagster then waits for the window's days before it starts a run.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1_000),
-        code_version="2",
+        code_version="3",
     )
     def anomaly_reports(
         context: dg.AssetExecutionContext,
@@ -67,12 +67,12 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int) -> list[dg
             members, patterns = mined.read("signature_members"), mined.read("signatures")
             for at in days:
                 series, hours = _series(at, window_days, rows, _of(members, at), _of(patterns, at), read)
-                anomalies = detect(series, team_id=at.team_id, day=at.day, hours=hours)
-                report = summarise(series, anomalies, hours=hours)
+                anomalies = detect_by(series, team_id=at.team_id, day=at.day, hours=hours, detector=detector)
+                report = summarise(series, anomalies, hours=hours, detector=detector)
                 keys = {"team_id": at.team_id, "day": at.day, "window_fingerprint": prints[at]}
                 reports.append(keys | report)
                 found.append(anomalies)
-                context.add_asset_metadata(_shown(at, report, series, anomalies), partition_key=str(at))
+                context.add_asset_metadata(_shown(at, report, series, anomalies, detector), partition_key=str(at))
         return TeamDayRows(
             {
                 "anomaly_reports": pd.DataFrame(reports, columns=list(frames.ANOMALY_REPORTS)),
@@ -140,14 +140,16 @@ def _series(
     return series, hours
 
 
-def _shown(at: TeamDay, report: Mapping[str, int | bool], series: Series, anomalies: pd.DataFrame) -> dict[str, Any]:
+def _shown(
+    at: TeamDay, report: Mapping[str, int | bool], series: Series, anomalies: pd.DataFrame, detector: Detector
+) -> dict[str, Any]:
     """What the UI shows of a report. Numbers by kind are there also where they are 0: Dagster plots them by day."""
     hours = int(report["hours"])
     grave = anomalies.assign(rank=anomalies["severity"].map({s: i for i, s in enumerate(_SEVERITIES)}))
     ranked = grave.sort_values(["rank", "p_value", "service", "environment", "start_hour"], ignore_index=True)
     found = Counter(zip(ranked["kind"], ranked["severity"], strict=True))
     counts = pd.DataFrame([(kind, *(found[kind, s] for s in _SEVERITIES)) for kind in KINDS], columns=_KIND_COLUMNS)
-    metadata: dict[str, Any] = {"state": dg.MetadataValue.md(state(report))}
+    metadata: dict[str, Any] = {"state": dg.MetadataValue.md(state(report, detector.in_force(series)))}
     if len(ranked):
         top = ranked.head(_PLOTS)
         pictures = [
@@ -166,18 +168,25 @@ def _shown(at: TeamDay, report: Mapping[str, int | bool], series: Series, anomal
     return metadata | {kind: sum(found[kind, s] for s in _SEVERITIES) for kind in KINDS}
 
 
-def state(report: Mapping[str, int | bool]) -> str:
-    """In a sentence or two, in Markdown: what was judged, against what, and what was not."""
+def state(report: Mapping[str, int | bool], detector: str = "predictive") -> str:
+    """In a sentence or two, in Markdown: what was judged, by which detector, against what, and what was not."""
     hours, days, least = int(report["hours"]), int(report["window_days"]), DetectorSettings().min_days
     read = (
         "" if hours == frames.HOURS else f" The day is open: it was read until {hours:02}:00 UTC, the last whole hour."
     )
+    rule = "" if detector == "predictive" else f", each hour by the plain rule “{detector}”"
+    if report["learning"] and report["series"]:
+        return (
+            f"**Learning**: {report['series']:,} series judged against {days} {_plural(days)} of logs before{rule},"
+            f" until there are {least}.{read}"
+        )
     if report["learning"]:
+        least = least if detector == "predictive" else 1
         return (
             f"**Learning**: nothing is judged yet, the window has {days} {_plural(days)} of logs and judging takes"
             f" {least}.{read}"
         )
-    return f"{report['series']:,} series judged against {days} {_plural(days)} of logs before.{read}"
+    return f"{report['series']:,} series judged against {days} {_plural(days)} of logs before{rule}.{read}"
 
 
 def _plural(days: int) -> str:

@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.anomalies import Detector
 from lipservice_dagster.core.backtest import GateSettings, found_again, judge, replay_day
 from lipservice_dagster.core.boosts import BoostSettings, boosts_of
 from lipservice_dagster.core.overlay import OverlayHours
@@ -42,6 +43,7 @@ def build(
     gate: GateSettings,
     boost: BoostSettings,
     price_per_gb: float,
+    detector: Detector,
 ) -> list[dg.AssetsDefinition]:
     """The two assets and their check."""
 
@@ -56,7 +58,7 @@ def build(
         },
         # Another policy than those of the parents whose earlier days it reads: Dagster then waits for those days.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=500),
-        code_version="2",
+        code_version="3",
     )
     def replays(
         context: dg.AssetExecutionContext,
@@ -99,6 +101,7 @@ def build(
                         by_day[_before(at)],
                         by_day.get(at, {}),
                         _said(database, at, by_day[_before(at)], anomalies, boost),
+                        detector,
                     )
                 )
         rows = frames.stack(made)
@@ -193,13 +196,14 @@ def _replay(
     before: Mapping[tuple[str, str], Mapping[str, Any]],
     own: Mapping[tuple[str, str], Mapping[str, Any]],
     said: Mapping[tuple[str, str], OverlayHours],
+    detector: Detector,
 ) -> pd.DataFrame:
     today = rows[rows["day"] == at.day]
     found, left = replay_day(at.day, today, members, before, own, said)
     if anomalies.empty:
         return found
     series = day_series(today, rows[rows["day"] != at.day], days, members, patterns)
-    return found_again(found, left, series, members, patterns, anomalies)
+    return found_again(found, left, series, members, patterns, anomalies, detector)
 
 
 def _said(

@@ -15,6 +15,7 @@ from lipservice_dagster.core.anomalies_band import COVERAGE, Band
 
 _LONGEST_CELL = 400
 _MARKS = re.compile(r"[!-/:-@\[-`{-~]")  # ASCII punctuation: a backslash before it makes it plain in CommonMark
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def table(frame: pd.DataFrame, columns: Sequence[str], rows: int = 20) -> dg.TableMetadataValue:
@@ -36,9 +37,23 @@ def _kind(column: pd.Series) -> str:
     return "float" if pd.api.types.is_float_dtype(column) else "string"
 
 
+def visible(text: str) -> str:
+    """Text of others on one line, in which every character can be seen.
+
+    Control characters, which XML does not allow, become their pictures (``␛``); the others that it does not allow, and
+    those that turn the direction of what is around them, ``�``.
+    """
+    return _UNSEEN.sub(_picture_of, " ".join(text.split()))
+
+
+def _picture_of(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
+
+
 def plain(text: str) -> str:
-    """Text of others as Markdown that shows it as it is: on one line, with no sign that means something."""
-    return _MARKS.sub(r"\\\g<0>", " ".join(text.split()))
+    """Text of others as Markdown that shows it as it is: `visible`, with no sign that means something."""
+    return _MARKS.sub(r"\\\g<0>", visible(text))
 
 
 def _cell(value: object) -> str | int | float | bool | None:
@@ -52,6 +67,11 @@ def _cell(value: object) -> str | int | float | bool | None:
         return round(float(value), 4)
     text = str(value)
     return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
+
+
+def _svg(text: str) -> str:
+    """Text of others inside of a picture's element."""
+    return escape(visible(text))
 
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 720, 220, 56, 28
@@ -103,7 +123,7 @@ def _y(value: float, most: float) -> float:
 def _frame(most: float, lines: Sequence[float], title: str, red: Collection[int] = ()) -> list[str]:
     """Background, title, lines with their figures, every third hour; the hours in ``red`` lie on red ground."""
     parts = [
-        f'<rect width="100%" height="100%" fill="#fff"/><text x="{_LEFT}" y="16" font-size="13">{escape(title)}</text>'
+        f'<rect width="100%" height="100%" fill="#fff"/><text x="{_LEFT}" y="16" font-size="13">{_svg(title)}</text>'
     ]
     for hour in sorted(red):
         x = _LEFT + hour * _STEP
@@ -181,7 +201,7 @@ def shares(
     """A share in [0, 1] of each name as a bar, coloured by its state (passed, failed, learning); the first 30."""
     row, left, top = 20, 220, 48
     parts = [
-        f'<rect width="100%" height="100%" fill="#fff"/><text x="8" y="16" font-size="13">{escape(title)}</text>',
+        f'<rect width="100%" height="100%" fill="#fff"/><text x="8" y="16" font-size="13">{_svg(title)}</text>',
     ]
     for i, (state, colour) in enumerate(_STATES.items()):
         parts.append(f'<rect x="{8 + 90 * i}" y="25" width="10" height="10" fill="{colour}"/>')
@@ -189,10 +209,10 @@ def shares(
     for i, (name, share, state) in enumerate(list(zip(names, values, states, strict=True))[:30]):
         y, long = top + row * i, (_WIDTH - left - 50) * min(max(share, 0.0), 1.0)
         shown_name = name if len(name) <= 34 else name[:33] + "…"
-        parts.append(f'<text x="{left - 6}" y="{y + 13}" text-anchor="end">{escape(shown_name)}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 13}" text-anchor="end">{_svg(shown_name)}</text>')
         parts.append(
             f'<rect x="{left}" y="{y + 2}" width="{long:.1f}" height="{row - 5}" fill="{_STATES[state]}">'
-            f"<title>{escape(name)}: {share:.1%}, {state}</title></rect>"
+            f"<title>{_svg(name)}: {share:.1%}, {state}</title></rect>"
             f'<text x="{left + long + 5:.1f}" y="{y + 13}">{share:.0%}</text>'
         )
     return dg.MetadataValue.md(_picture(parts, title, top + row * min(len(names), 30) + 8))

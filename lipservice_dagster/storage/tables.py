@@ -132,7 +132,7 @@ anomalies = _team_day_table(
     _column("expected", sa.Double(), "weighted logs that the window would have had there"),
     _column("ratio", sa.Double(), "observed / expected; NULL where nothing was expected", null=True),
     _column("z", sa.Double(), "how many standard deviations off", null=True),
-    _column("p_value", sa.Double(), "chance of that in an ordinary day, corrected for the runs of hours tried"),
+    _column("p_value", sa.Double(), "chance of that in an ordinary day; NULL from a rule that knows none", null=True),
     _column("confidence", sa.Double(), "in [0, 1], from the share of false alarms in the whole report"),
     _column("severity", Text, "low, medium or high"),
     _column("explanation", Text, "the anomaly in a sentence"),

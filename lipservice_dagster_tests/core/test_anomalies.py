@@ -14,8 +14,10 @@ from benchmarks.demo import series_of, tells_of
 from lipservice_dagster.core import anomalies_statistics as statistics
 from lipservice_dagster.core.anomalies import (
     DETECTORS,
+    Detector,
     DetectorSettings,
     detect,
+    detect_by,
     is_learning,
     ratio_rule,
     summarise,
@@ -515,6 +517,43 @@ def test_plain_rules_judge_from_one_day_on(rule):
     assert ((told["subject"] == "p0") & (told["severity"] == "high")).any()
     series.window[:] = np.nan
     assert rule(series, team_id=7, day=DAY).empty
+
+
+def test_the_ratio_rule_says_how_far_off_an_hour_is_and_no_chance():
+    series = world(21, days=6, dispersion=0.01)
+    put(series, "p0", slice(3, 5), 8.0)
+    by_ratio, by_z = (rule(series, team_id=7, day=DAY).query("subject == 'p0'") for rule in (ratio_rule, zscore_rule))
+    hour = by_ratio[by_ratio["start_hour"] == 3]["z"].iloc[0]
+    assert hour == pytest.approx(by_z[by_z["start_hour"] == 3]["z"].iloc[0])
+    assert hour > 3
+    assert by_ratio["p_value"].isna().all()
+    assert by_z["p_value"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("first_days", ["ratio", "zscore"])
+def test_a_plain_rule_judges_the_first_days_where_it_is_asked_to(first_days):
+    detector = Detector(first_days=first_days)
+    short, long = world(12, days=2), world(12, days=3)
+    for series in (short, long):
+        put(series, "p0", slice(3, 9), 50.0)
+    rule = DETECTORS[first_days](short, team_id=7, day=DAY)
+    pd.testing.assert_frame_equal(detect_by(short, team_id=7, day=DAY, detector=detector), rule)
+    pd.testing.assert_frame_equal(detect_by(long, team_id=7, day=DAY, detector=detector), found(long))
+    assert detect_by(short, team_id=7, day=DAY).empty
+    row = summarise(short, rule, detector=detector)
+    assert (row["learning"], row["series"], row["anomalies"]) == (True, len(short.keys), len(rule))
+
+
+def test_a_plain_rule_that_is_set_judges_every_day_and_learns_from_one():
+    detector = Detector("ratio")
+    series = world(12, days=1)
+    put(series, "p0", slice(3, 9), 50.0)
+    told = detect_by(series, team_id=7, day=DAY, detector=detector)
+    assert len(told) > 0
+    assert summarise(series, told, detector=detector)["learning"] is False
+    series.window[:] = np.nan
+    row = summarise(series, detect_by(series, team_id=7, day=DAY, detector=detector), detector=detector)
+    assert (row["learning"], row["series"]) == (True, 0)
 
 
 def test_three_days_are_enough_for_five_times_the_rate():

@@ -12,7 +12,7 @@ from sklearn.cluster import DBSCAN
 
 from lipservice_dagster.core import clustering
 from lipservice_dagster.core.clustering import cluster
-from lipservice_dagster.core.clustering_words import label, words
+from lipservice_dagster.core.clustering_words import LABEL_CHARACTERS, label, words
 from lipservice_dagster.core.frames import CLUSTERS, SIGNATURES, empty
 from lipservice_sampler.text import signature
 
@@ -242,3 +242,10 @@ def test_noise_stays_single_beside_a_family_and_is_never_one_lump():
     assert clusters.iloc[0]["label"] == "payment gateway timed out"
     sizes = [len(group) for group in clusters["signatures"]]
     assert sorted(sizes)[-2:] == [1, 3]
+
+
+@pytest.mark.parametrize("template", ["x" * 5_000, "<*>" * 2_000, f"upload of {'y' * 300} to {'z' * 300} failed"])
+def test_a_label_is_short_however_long_a_word_is(template: str):
+    made = label([template], [words(template)])
+    assert 0 < len(made) <= LABEL_CHARACTERS
+    assert made.endswith("…")

@@ -228,6 +228,24 @@ def test_a_report_keeps_the_fingerprint_of_its_window(world: Make) -> None:
     assert again["window_fingerprint"] != report["window_fingerprint"]
 
 
+def test_a_plain_rule_judges_a_teams_first_days_where_it_is_set(world: Make) -> None:
+    found = world(first_days_detector="ratio")
+    for on, times in ((day(1), 1), (LAST, 4)):
+        store(
+            found.store,
+            {1: [log("cart opened", timestamp=at(hour, on)) for hour in range(24) for _ in range(10 * times)]},
+        )
+    found.run(1, day(1), LAST)
+    report = read(found.database, "anomaly_reports", [TeamDay(1, LAST)]).iloc[0]
+    assert report["learning"]
+    assert report["series"] > 0
+    anomalies = read(found.database, "anomalies", [TeamDay(1, LAST)])
+    assert set(anomalies["kind"]) == {"rate_spike"}
+    assert anomalies["ratio"].tolist() == pytest.approx([4.0] * len(anomalies))
+    assert anomalies["p_value"].isna().all()
+    assert (anomalies["z"] > 3).all()
+
+
 def test_runs_are_recorded_with_their_counts(world: Make) -> None:
     found = world()
     fill(found.store, days=1)

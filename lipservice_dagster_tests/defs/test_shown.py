@@ -77,6 +77,24 @@ def test_text_of_others_means_nothing_in_markdown() -> None:
     assert told.replace("\\", "") == " ".join(hostile.split())
 
 
+@pytest.mark.parametrize(
+    "sign", ["\x00", "\x07", "\x08", "\x1b[31m", "\x7f", "\x85 \x9f", "\u202e", "\udc80", "\ufffe", "\uffff"]
+)
+def test_a_control_character_in_a_name_is_shown_and_the_picture_stays_well_formed(sign: str) -> None:
+    title = f"new pattern: shop{sign}, “{sign} ding <*>”"
+    pictures = [
+        shown.against_expected(band(np.ones(24)), [3], title),
+        shown.hourly(np.ones(24), title).value,
+        shown.shares([f"shop{sign}"], [0.5], ["passed"], title).value,
+    ]
+    for text in pictures:
+        (svg,) = svgs(str(text))
+        told = [e.text or "" for e in svg.iter() if "shop" in (e.text or "")]
+        assert told
+        assert all(any(c in t for c in "\ufffd␀␇␈␛␡") for t in told)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\udc80\ufffe\uffff]", "".join(map(str, pictures)))
+
+
 def test_every_column_that_the_ui_shows_says_what_it_is() -> None:
     for table in [*TEAM_DAY_TABLES, "releases"]:
         assert [c.name for c in column_schema(table).columns if not c.description] == []
@@ -86,9 +104,13 @@ def test_a_report_says_what_it_judged_and_what_it_did_not() -> None:
     whole = {"hours": 24, "window_days": 14, "learning": False, "series": 1200}
     assert state(whole) == "1,200 series judged against 14 days of logs before."
     assert "until 13:00 UTC" in state(whole | {"hours": 13})
-    learning = state(whole | {"learning": True, "window_days": 1})
+    learning = state(whole | {"learning": True, "window_days": 1, "series": 0})
     assert "Learning" in learning
     assert "1 day of logs" in learning
+    by_rule = state(whole | {"learning": True, "window_days": 2}, "ratio")
+    assert "Learning" in by_rule
+    assert "1,200 series" in by_rule
+    assert "plain rule “ratio”" in by_rule
 
 
 def test_a_day_with_an_incident_shows_it_against_what_was_expected(world: Callable[..., World]) -> None:
