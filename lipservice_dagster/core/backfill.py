@@ -21,10 +21,9 @@ def blocks(order: Sequence[int], wanted: Collection[int], days: int, most: int, 
     if not teams:
         return []
     runs = max(ceil(teams * days / most), min(parallel, teams))
-    size = max(1, min(ceil(teams / runs), max(most // days, 1)))
     found = []
     for stretch in _stretches(order, set(wanted)):
-        parts = ceil(len(stretch) / size)
+        parts = max(ceil(len(stretch) / max(most // days, 1)), min(ceil(len(stretch) * runs / teams), len(stretch)))
         cuts = [round(len(stretch) * i / parts) for i in range(parts + 1)]
         found += [stretch[a:b] for a, b in pairwise(cuts)]
     return found

@@ -20,7 +20,7 @@ from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage import dbt, marts
 from lipservice_dagster.storage.database import Database
 
-JOB = "marts"
+JOB = "marts_of_a_day"
 GROUP = "marts"
 SENSOR = "marts_of_finished_days"
 MOST_ATTEMPTS = 3

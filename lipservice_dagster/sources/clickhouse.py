@@ -47,15 +47,15 @@ class ClickHouseSource:
     """A `LogSource` over PostHog's tables (or ones with their columns) in ClickHouse.
 
     ``logs`` and ``counted`` (what the independent count reads; by default ``logs``) are relations of logs, ``volumes``
-    is what stands behind FROM: a table's name, a subquery, or a function that looks first. The connection is made at
-    the first question, so that building the object needs no store.
+    is one of five-minute volumes (`volumes_sql`), or a function that looks first. The connection is made at the first
+    question, so that building the object needs no store.
     """
 
     def __init__(
         self,
         connection: dict[str, Any],
         logs: sql.Records,
-        volumes: str | Callable[[ClickHouseSource], str],
+        volumes: sql.Records | Callable[[ClickHouseSource], sql.Records],
         *,
         name: str,
         counted: sql.Records | None = None,
@@ -107,7 +107,7 @@ class ClickHouseSource:
         """Whether the server has a table or view of this name."""
         return bool(self._query(f"EXISTS TABLE {name}").column(0)[0].as_py())
 
-    def _volumes(self) -> str:
+    def _volumes(self) -> sql.Records:
         if callable(self._volumes_behind):
             self._volumes_behind = self._volumes_behind(self)
         return self._volumes_behind
@@ -166,7 +166,7 @@ def connect(dsn: str, limits: QueryLimits | None = None) -> ClickHouseSource:
     }
     logs, volumes = options.get("table", "logs"), options.get("volumes_table", "logs_volume_buckets")
 
-    def relation(source: ClickHouseSource) -> str:
+    def relation(source: ClickHouseSource) -> sql.Records:
         if "volumes_table" in options or source.has_table(volumes):
             return volumes_sql.rollup(volumes)
         return volumes_sql.from_logs(logs)
@@ -199,7 +199,7 @@ def embedded(root: Path, limits: QueryLimits | None = None) -> ClickHouseSource:
     return ClickHouseSource(
         {"interface": "chdb"},
         sql.Records(logs),
-        volumes,
+        sql.Records(volumes),
         name=f"the log store in {root}",
         # The independent count works bytes out of each record and does not trust what was worked out at writing.
         counted=sql.records(records),

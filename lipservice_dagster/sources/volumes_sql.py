@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from lipservice_dagster.sources.sql import ENVIRONMENT
+from lipservice_dagster.sources.sql import ENVIRONMENT, Records
 
 BUCKET = timedelta(minutes=5)
 DAY = timedelta(days=1)
@@ -43,41 +43,42 @@ class Span:
         return (self.end - self.start) / (self.end - self.start + 2 * self.margin)
 
 
-def rollup(table: str) -> str:
+def rollup(table: str) -> Records:
     """The relation over a table with the columns of PostHog's ``logs_volume_buckets``."""
-    return (
-        "(SELECT team_id, toDate(time_bucket, 'UTC') AS day, time_bucket AS bucket, service_name AS service,"
-        f" environment, severity_text AS severity, log_count AS logs FROM {table})"
+    return Records(
+        table,
+        "WITH toDate(time_bucket, 'UTC') AS day, time_bucket AS bucket, service_name AS service,"
+        " severity_text AS severity, log_count AS logs ",
     )
 
 
-def from_logs(table: str) -> str:
+def from_logs(table: str) -> Records:
     """The relation over PostHog's table of logs, where there is no rollup: slower, and the same answers."""
-    return (
-        "(SELECT team_id, toDate(time_bucket, 'UTC') AS day, toStartOfFiveMinutes(timestamp, 'UTC') AS bucket,"
-        f" service_name AS service, {ENVIRONMENT} AS environment, severity_text AS severity, toUInt64(1) AS logs"
-        f" FROM {table})"
+    return Records(
+        table,
+        "WITH toDate(time_bucket, 'UTC') AS day, toStartOfFiveMinutes(timestamp, 'UTC') AS bucket,"
+        f" service_name AS service, {ENVIRONMENT} AS environment, severity_text AS severity, toUInt64(1) AS logs ",
     )
 
 
-def latest(relation: str, since: datetime) -> str:
+def latest(relation: Records, since: datetime) -> str:
     """team_id and latest bucket of the teams that have logged since."""
     return (
-        f"SELECT team_id, toDateTime(max(bucket), 'UTC') AS latest FROM {relation}"
+        f"{relation.computed}SELECT team_id, toDateTime(max(bucket), 'UTC') AS latest FROM {relation.table}"
         f" WHERE day >= {_day(since.date())} AND bucket > {_instant(since - BUCKET)}"
         " GROUP BY team_id ORDER BY team_id"
     )
 
 
-def by_day(relation: str, first: date, last: date) -> str:
+def by_day(relation: Records, first: date, last: date) -> str:
     """Logs of each team and day, ``first`` to ``last`` both included."""
     return (
-        f"SELECT team_id, day, toInt64(sum(logs)) AS stored FROM {relation}"
+        f"{relation.computed}SELECT team_id, day, toInt64(sum(logs)) AS stored FROM {relation.table}"
         f" WHERE day BETWEEN {_day(first)} AND {_day(last)} GROUP BY team_id, day ORDER BY team_id, day"
     )
 
 
-def compared(relation: str, team_ids: Sequence[int], span: Span) -> str:
+def compared(relation: Records, team_ids: Sequence[int], span: Span) -> str:
     """Logs (and of those, errors) in the span, and in the same hours of each of the days before, the nearest first."""
     latest_end = span.end + span.margin
     width = span.end - span.start + 2 * span.margin
@@ -96,8 +97,8 @@ def compared(relation: str, team_ids: Sequence[int], span: Span) -> str:
             {before}(toUInt64(logs), back) AS logs_before,
             {before}(if({error}, toUInt64(logs), 0), back) AS errors_before
         FROM (
-            SELECT team_id, service, environment, severity, logs, toUInt8(intDiv({age}, 86400)) AS back
-            FROM {relation}
+            {relation.computed}SELECT team_id, service, environment, severity, logs, toUInt8(intDiv({age}, 86400)) AS back
+            FROM {relation.table}
             WHERE team_id IN ({", ".join(map(str, sorted(team_ids)))}) AND day IN ({", ".join(map(_day, days))})
                 AND ({hours}))
         GROUP BY team_id, service, environment
