@@ -57,30 +57,39 @@ class Expectation:
     log_weight: np.ndarray
 
 
-def history(window: np.ndarray, parent: np.ndarray) -> np.ndarray:
+def history(window: np.ndarray, parent: np.ndarray, days: Sequence[date]) -> np.ndarray:
     """(S, D): days that say something about the series; ``parent[s]`` is the series of its whole service.
 
     A day that was not materialised says nothing. Neither do days before a series began: zeros at the start of the
-    window count as "not yet there" where a series as busy as afterwards would hardly have had them by chance. A series
-    has no history before its service.
+    window count as "not yet there" where a series as busy as afterwards would hardly have had them by chance, on days
+    of the week that have logs. A series has no history before its service.
     """
     materialised = ~np.isnan(window).any(axis=2)
     totals = np.where(materialised, np.nan_to_num(window).sum(axis=2), 0.0)
-    has = materialised & _started(totals, materialised)
+    has = materialised & _started(totals, materialised, days)
     own_service: np.ndarray = has & (has[parent] | (totals > 0))
     return own_service
 
 
-def _started(totals: np.ndarray, materialised: np.ndarray) -> np.ndarray:
+def _started(totals: np.ndarray, materialised: np.ndarray, days: Sequence[date]) -> np.ndarray:
     before = np.cumsum(totals, axis=1) == 0
-    leading = (before & materialised).sum(axis=1)
-    after = (~before & materialised).sum(axis=1)
-    # n logs fall on the last `after` of `leading + after` days by chance with (after / all)^n.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        surprise = totals.sum(axis=1) * np.log1p(leading / after)
-    late = (after > 0) & (surprise > _NO_START_BELOW)
-    started: np.ndarray = ~(before & late[:, None])
+    # What the silent days would have had, n logs fall on none of them by chance with e^-n.
+    surprise = (_usual(totals, materialised & ~before, days) * (before & materialised)).sum(axis=1)
+    started: np.ndarray = ~(before & (surprise > _NO_START_BELOW)[:, None])
     return started
+
+
+def _usual(totals: np.ndarray, known: np.ndarray, days: Sequence[date]) -> np.ndarray:
+    """(S, D): the mean day of the ``known`` ones of the same weekday; where there is none of its class, else of all."""
+    weekday = np.array([d.weekday() for d in days], dtype=np.int64)
+    weekend = weekday >= 5
+    usual = np.zeros(totals.shape)
+    missing = np.ones(totals.shape, dtype=bool)
+    for alike in (weekday[:, None] == weekday, weekend[:, None] == weekend, np.ones((len(days), len(days)), bool)):
+        of_days = known.astype(float) @ alike
+        usual = np.where(missing, divide((totals * known) @ alike, of_days, 0.0), usual)
+        missing &= of_days == 0
+    return usual
 
 
 def expect(
@@ -97,7 +106,7 @@ def expect(
     integers; dispersion is shrunk among series of one kind.
     """
     n, n_days = window.shape[:2]
-    has = history(window, parent)
+    has = history(window, parent, days)
     log_weight = _log_weight(window, window_weight)
     mean = np.zeros((n, HOURS))
     mean_weight = np.ones(n)

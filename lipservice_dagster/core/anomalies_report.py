@@ -58,7 +58,7 @@ def parents(series: Series) -> np.ndarray:
 
 def tested_series(series: Series, parent: np.ndarray, settings: DetectorSettings, hours: int) -> np.ndarray:
     """(S,): series that are judged: enough history of their own, or of their service if they are new."""
-    days = history(series.window, parent).sum(axis=1)
+    days = history(series.window, parent, series.days).sum(axis=1)
     seen = np.nansum(series.window, axis=(1, 2)) > 0
     new = ~seen & (series.today[:, :hours].sum(axis=1) > 0)
     # A service that is new as a whole has no history to judge it by; what tells is that the team has.

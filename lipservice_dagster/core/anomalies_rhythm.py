@@ -6,14 +6,17 @@ in `anomalies_expectation` (a report's day) and `anomalies_points` (point by poi
 A day is predicted as its *level* (the day's total) times its *rhythm* (the share of each slot). Each of the two is a
 weighted mean over the other days, under several ways to weigh them:
 
-* levels: all days alike; days of the same class, Monday to Friday or weekend; the same weekday; the latest days most.
+* levels: all days alike; days of the same class, Monday to Friday or weekend; the same weekday most, and alone; the
+  latest days most.
 * rhythms: all days alike; days of the same class; that of the whole service (for a part of it).
 
 and each rhythm at several sharpnesses: slot by slot, over neighbouring slots, low frequencies only, none. Every window
 day is predicted by the others alone, so each candidate's errors are errors of prediction; candidates are averaged with
 weights that fall with their squared error (of square roots: counts have even variance there), as in Bayesian model
-averaging. Classes of days are weighed rather than cut, which is the shrinkage towards the plain mean; the latest-days
-level predicts a day only by earlier ones, so it wins where the level moved and not because of its neighbours.
+averaging, which is the shrinkage towards the plain mean; within a candidate, days of another class count only where
+there is none of the own (a twentieth of five working days would be a weekend's worth of logs for a service that has no
+weekends). The latest-days level predicts a day only by earlier ones, so it wins where the level moved and not because
+of its neighbours.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from datetime import date
 
 import numpy as np
 
-_OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
+_OTHER_WEEKDAY = 0.1
+_ONLY_IF_ALONE = 1e-6
 _DECAY = 0.6
 _HARMONICS = 4
 _LEAST_SLOTS = 8
@@ -74,8 +78,10 @@ def schemes(days: Sequence[date], day: date) -> Schemes:
     weekend = weekday >= 5
     n = len(days)
     ones = np.ones((n + 1, n + 1))
-    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _OTHER_CLASS)
-    same_weekday = np.where(weekday[:, None] == weekday[None, :], 1.0, _OTHER_WEEKDAY * same_class)
+    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _ONLY_IF_ALONE)
+    of_weekday = weekday[:, None] == weekday[None, :]
+    same_weekday = np.where(of_weekday, 1.0, _OTHER_WEEKDAY * same_class)
+    weekday_alone = np.where(of_weekday, 1.0, _ONLY_IF_ALONE * same_class)
     # Where the days are further apart (a step of weeks), the last is still the latest.
     apart = max(int(np.diff(np.unique(ordinal)).min()), 1) if n else 1
     gap = (ordinal[:, None] - ordinal[None, :]) // apart
@@ -86,7 +92,7 @@ def schemes(days: Sequence[date], day: date) -> Schemes:
         levels.append(same_class)
         rhythms.append(same_class)
     if (weekday[:n] == weekday[n]).sum() >= 2:
-        levels.append(same_weekday)
+        levels += [same_weekday, weekday_alone]
     if n >= 3:
         levels.append(recent)
     if two_classes and n >= 7:
