@@ -60,6 +60,7 @@ class Prediction:
     ``today`` (B, n) and ``left_out`` (B, D, n): expected counts. ``weight`` (B,) and ``left_out_weight`` (B, D): Σw² of
     the observations a slot's mean was made from (1/D for D equal days, slot by slot). ``valid`` (B, D): window days
     that could be predicted. ``shape_today`` (B, n) and ``shape_left_out`` (B, D, n): the rhythms, shares of a day.
+    ``doubt`` (B,): how much the ways to tell today's level disagree, their variance by the level squared.
     """
 
     today: np.ndarray
@@ -69,10 +70,15 @@ class Prediction:
     valid: np.ndarray
     shape_today: np.ndarray
     shape_left_out: np.ndarray
+    doubt: np.ndarray
 
 
-def schemes(days: Sequence[date], day: date) -> Schemes:
-    """The ways to weigh ``days`` for ``day``: those that the days at hand can tell apart."""
+def schemes(days: Sequence[date], day: date, *, weekday_alone: bool = True) -> Schemes:
+    """The ways to weigh ``days`` for ``day``: those that the days at hand can tell apart.
+
+    With ``weekday_alone`` the same weekday may tell all by itself: for series that are silent on one of them. Where
+    there is none, that way costs a little of the sureness about ordinary days.
+    """
     ordinal = np.array([d.toordinal() for d in (*days, day)])
     weekday = np.array([d.weekday() for d in (*days, day)])
     weekend = weekday >= 5
@@ -81,7 +87,6 @@ def schemes(days: Sequence[date], day: date) -> Schemes:
     same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _ONLY_IF_ALONE)
     of_weekday = weekday[:, None] == weekday[None, :]
     same_weekday = np.where(of_weekday, 1.0, _OTHER_WEEKDAY * same_class)
-    weekday_alone = np.where(of_weekday, 1.0, _ONLY_IF_ALONE * same_class)
     # Where the days are further apart (a step of weeks), the last is still the latest.
     apart = max(int(np.diff(np.unique(ordinal)).min()), 1) if n else 1
     gap = (ordinal[:, None] - ordinal[None, :]) // apart
@@ -92,11 +97,13 @@ def schemes(days: Sequence[date], day: date) -> Schemes:
         levels.append(same_class)
         rhythms.append(same_class)
     if (weekday[:n] == weekday[n]).sum() >= 2:
-        levels += [same_weekday, weekday_alone]
+        levels.append(same_weekday)
     if n >= 3:
         levels.append(recent)
     if two_classes and n >= 7:
         levels.append(recent * same_class)
+    if weekday_alone and (weekday[:n] == weekday[n]).sum() >= 2:
+        levels.append(np.where(of_weekday, 1.0, _ONLY_IF_ALONE * same_class))
     return Schemes([_without_itself(k, n) for k in levels], [_without_itself(k, n) for k in rhythms])
 
 
@@ -120,7 +127,7 @@ def predict(
     """
     n = y.shape[2]
     mask = has.astype(float)
-    level, level_left, level_weight, level_left_weight, valid = _levels(
+    level, level_left, level_weight, level_left_weight, valid, doubt = _levels(
         y.sum(axis=2), mask, ways.levels, has if tells is None else has & tells
     )
     shapes = [*_shapes(y, mask, ways.rhythms), _flat(y, mask)]
@@ -146,6 +153,7 @@ def predict(
         valid,
         today,
         left_out,
+        doubt,
     )
 
 
@@ -183,7 +191,7 @@ def _flat(y: np.ndarray, mask: np.ndarray) -> _Shape:
 
 def _levels(
     total: np.ndarray, mask: np.ndarray, kernels: Sequence[DayWeights], tells: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     todays, lefts, weights, left_weights, valids = [], [], [], [], []
     for kernel in kernels:
         s = mask @ kernel.left_out.T
@@ -197,12 +205,15 @@ def _levels(
     root = np.sqrt(total)
     losses = np.stack([((root - np.sqrt(left)) ** 2 * valid).sum(axis=1) for left in lefts])
     share = _averaging(losses, valid.sum(axis=1), _LEVEL_COST * np.arange(len(kernels)) ** 0.5)
+    today = np.einsum("kb,kb->b", share, np.stack(todays))
+    between = np.einsum("kb,kb->b", share, (np.stack(todays) - today) ** 2)
     return (
-        np.einsum("kb,kb->b", share, np.stack(todays)),
+        today,
         np.einsum("kb,kbd->bd", share, np.stack(lefts)),
         np.einsum("kb,kb->b", share, np.stack(weights)),
         np.einsum("kb,kbd->bd", share, np.stack(left_weights)),
         valids[0] & tells,
+        divide(between, today**2, 0.0),
     )
 
 
