@@ -107,7 +107,7 @@ class Report:
         seen = np.nansum(series.window, axis=(1, 2)) > 0
         young = _young(expectation.days, seen, parent, settings)
         expectation = _since_they_began(expectation, series.window, np.flatnonzero(young), parent)
-        shares = series.error_share if series.error_share is not None else np.zeros(len(scope))
+        known = _known(series, hours)
         return cls(
             series=series,
             settings=settings,
@@ -119,8 +119,8 @@ class Report:
             seen=seen,
             young=young,
             expectation=expectation,
-            log_weight=_log_weight(series, parent, expectation),
-            error_share=shares,
+            log_weight=_log_weight(series, parent, expectation, known),
+            error_share=known.error_share,
             spans=statistics.runs(hours),
             today=series.today[:, :hours],
             mean=expectation.mean[:, :hours],
@@ -153,13 +153,43 @@ def _since_they_began(
     return replace(expectation, mean=mean, mean_weight=mean_weight, dispersion=dispersion, df=df)
 
 
-def _log_weight(series: Series, parent: np.ndarray, expectation: Expectation) -> np.ndarray:
+def _log_weight(series: Series, parent: np.ndarray, expectation: Expectation, today: _Known) -> np.ndarray:
     """What one stored log stands for, today or in the window, whichever is more: what sampling hides must not alarm.
 
-    Of a series without a log today it is not known; it was sampled as its service is at least.
+    A pattern without a log today may have been sampled as hard as any of its service that left one; errors are kept.
     """
     if series.today_weight is None:
         return expectation.log_weight
-    service = np.nan_to_num(series.today_weight, nan=1.0)[parent]
-    own = np.where(np.isnan(series.today_weight), service, series.today_weight)
+    most = np.ones(len(parent))
+    np.maximum.at(most, parent, np.nan_to_num(today.weight, nan=1.0))
+    silent = np.where(today.error_share >= 0.5, 1.0, most[parent])
+    own = np.where(np.isnan(today.weight), silent, today.weight)
     return np.maximum(np.maximum(own, expectation.log_weight), 1.0)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """``weight`` and ``error_share`` of `Series` over the known hours, each (S,)."""
+
+    weight: np.ndarray
+    error_share: np.ndarray
+
+
+def _known(series: Series, hours: int) -> _Known:
+    n = len(series.keys)
+    counts = series.today[:, :hours]
+    total = counts.sum(axis=1)
+
+    def by_hour(values: np.ndarray | None, otherwise: float) -> np.ndarray:
+        if values is None:
+            return np.full(counts.shape, otherwise)
+        return np.broadcast_to(values[:, None], counts.shape) if values.ndim == 1 else values[:, :hours]
+
+    weight, share = by_hour(series.today_weight, 1.0), by_hour(series.error_share, 0.0)
+    mean = np.full(n, np.nan)
+    logged = total > 0
+    mean[logged] = (np.nan_to_num(weight, nan=1.0) * counts)[logged].sum(axis=1) / total[logged]
+    # Hours without a log carry the window's share.
+    apart = share.mean(axis=1)
+    of_errors = np.divide((share * counts).sum(axis=1), total, out=apart, where=logged)
+    return _Known(mean, of_errors)

@@ -691,6 +691,37 @@ def test_the_hours_before_a_service_is_back_are_no_drop():
     assert found(series).empty
 
 
+def test_later_hours_of_an_open_day_change_nothing():
+    """Neither their counts, nor what their logs stand for, nor that they are errors."""
+    series = with_pattern(world(5), hours(slice(2, 6), 40), np.zeros((14, 24)))
+    n = len(series.keys)
+    plain = replace(series, today_weight=np.ones((n, 24)), error_share=np.zeros((n, 24)))
+    weight, share = plain.today_weight.copy(), plain.error_share.copy()
+    weight[:, 12:20], share[:, 12:20] = 50, 1
+    today = series.today.copy()
+    today[:, 12:20] += 500
+    later = replace(series, today=today, today_weight=weight, error_share=share)
+    expected = found(plain, hours=9)
+    assert only(expected)["kind"] == "new_pattern"
+    pd.testing.assert_frame_equal(found(later, hours=9), expected)
+
+
+def test_a_pattern_sampled_away_today_has_not_vanished():
+    """Of 120 logs at a hundredth as a rule one is kept, none in a third of the days; another pattern shows the rate."""
+    series = world(7, means=(20_000.0, 5.0))
+    weight = np.ones((len(series.keys), 24))
+    weight[index(series, "pattern", "p0")] = 100
+    rare = index(series, "pattern", "p1")
+    series.today[rare] = 0
+    assert found(replace(series, today_weight=np.ones_like(weight)))["kind"].tolist() == ["vanished_pattern"]
+    weight[rare] = np.nan
+    assert found(replace(series, today_weight=weight)).empty
+    of_errors = np.zeros(weight.shape)
+    of_errors[rare] = 1
+    kept = replace(series, today_weight=weight, error_share=of_errors)
+    assert found(kept)["kind"].tolist() == ["vanished_pattern"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_incidents_of_the_demo_are_found_and_nothing_else_is_high(seed):
     until = date(2026, 9, 10) + timedelta(days=3 * seed)
