@@ -13,10 +13,10 @@ weighted mean over the other days, under several ways to weigh them:
 and each rhythm at several sharpnesses: slot by slot, over neighbouring slots, low frequencies only, none. Every window
 day is predicted by the others alone, so each candidate's errors are errors of prediction; candidates are averaged with
 weights that fall with their squared error (of square roots: counts have even variance there), as in Bayesian model
-averaging, which is the shrinkage towards the plain mean; within a candidate, days of another class count only where
-there is none of the own (a twentieth of five working days would be a weekend's worth of logs for a service that has no
-weekends). The latest-days level predicts a day only by earlier ones, so it wins where the level moved and not because
-of its neighbours.
+averaging, which is the shrinkage towards the plain mean; for a report, days of another class count in a candidate
+only where there is none of the own (a twentieth of five working days would be a weekend's worth of logs for a service
+that has no weekends). The latest-days level predicts a day only by earlier ones, so it wins where the level moved and
+not because of its neighbours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from datetime import date
 
 import numpy as np
 
-_OTHER_WEEKDAY = 0.1
+_OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
 _ONLY_IF_ALONE = 1e-6
 _DECAY = 0.6
 _HARMONICS = 4
@@ -73,23 +73,23 @@ class Prediction:
     doubt: np.ndarray
 
 
-def schemes(days: Sequence[date], day: date, *, weekday_alone: bool = True) -> Schemes:
+def schemes(days: Sequence[date], day: date, *, apart: bool = True) -> Schemes:
     """The ways to weigh ``days`` for ``day``: those that the days at hand can tell apart.
 
-    With ``weekday_alone`` the same weekday may tell all by itself: for series that are silent on one of them. Where
-    there is none, that way costs a little of the sureness about ordinary days.
+    ``apart``: classes of days are kept apart, and the same weekday may tell all by itself, for series that are silent
+    on some. Otherwise the other class counts a little: steadier point by point, where a level is followed anyway.
     """
     ordinal = np.array([d.toordinal() for d in (*days, day)])
     weekday = np.array([d.weekday() for d in (*days, day)])
     weekend = weekday >= 5
     n = len(days)
     ones = np.ones((n + 1, n + 1))
-    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _ONLY_IF_ALONE)
+    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _ONLY_IF_ALONE if apart else _OTHER_CLASS)
     of_weekday = weekday[:, None] == weekday[None, :]
     same_weekday = np.where(of_weekday, 1.0, _OTHER_WEEKDAY * same_class)
     # Where the days are further apart (a step of weeks), the last is still the latest.
-    apart = max(int(np.diff(np.unique(ordinal)).min()), 1) if n else 1
-    gap = (ordinal[:, None] - ordinal[None, :]) // apart
+    step = max(int(np.diff(np.unique(ordinal)).min()), 1) if n else 1
+    gap = (ordinal[:, None] - ordinal[None, :]) // step
     recent = np.where(gap > 0, _DECAY ** np.maximum(gap - 1, 0), 0.0)
     two_classes = bool((weekend[:n] == weekend[n]).sum() >= 2 and (weekend[:n] != weekend[n]).any())
     levels, rhythms = [ones], [ones]
@@ -102,7 +102,7 @@ def schemes(days: Sequence[date], day: date, *, weekday_alone: bool = True) -> S
         levels.append(recent)
     if two_classes and n >= 7:
         levels.append(recent * same_class)
-    if weekday_alone and (weekday[:n] == weekday[n]).sum() >= 2:
+    if apart and (weekday[:n] == weekday[n]).sum() >= 2:
         levels.append(np.where(of_weekday, 1.0, _ONLY_IF_ALONE * same_class))
     return Schemes([_without_itself(k, n) for k in levels], [_without_itself(k, n) for k in rhythms])
 

@@ -695,8 +695,8 @@ def test_later_hours_of_an_open_day_change_nothing():
     """Neither their counts, nor what their logs stand for, nor that they are errors."""
     series = with_pattern(world(5), hours(slice(2, 6), 40), np.zeros((14, 24)))
     n = len(series.keys)
-    plain = replace(series, today_weight=np.ones((n, 24)), error_share=np.zeros((n, 24)))
-    weight, share = plain.today_weight.copy(), plain.error_share.copy()
+    weight, share = np.ones((n, 24)), np.zeros((n, 24))
+    plain = replace(series, today_weight=weight.copy(), error_share=share.copy())
     weight[:, 12:20], share[:, 12:20] = 50, 1
     today = series.today.copy()
     today[:, 12:20] += 500
