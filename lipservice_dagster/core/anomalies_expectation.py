@@ -9,9 +9,13 @@ weights (negative binomial: variance = mean + φ·mean²). Runs have φ of their
 together. It is shrunk towards the median of its kind in the report with `PRIOR_DF` degrees of freedom; what it has of
 its own grows with days, with hours, and with how much of its variance is more than Poisson.
 
+It is at least as much as the ways to tell today's level disagree: where nearly all the evidence is for a Sunday without
+logs and a little for one as any other day, what is expected on average is not to be relied upon.
+
 **Weekends.** Where the window has both, how a weekend day strays from working days says nothing of how working days
-stray from one another. Where today is the first or second weekend day (or working day) of a series, nothing is known of
-how they differ, and φ is `_UNKNOWN_CLASS` more: a weekend may have a third of the logs.
+stray from one another. Where today is the first or second weekend day of a series, nothing is known of how they differ:
+it may have none of the logs, and hardly more than `WEEKEND_SURPLUS` times as many. On the first or second working day φ
+is `_UNKNOWN_CLASS` more.
 """
 
 from __future__ import annotations
@@ -28,10 +32,13 @@ from lipservice_dagster.core.frames import HOURS
 RUNS = (1, 2, 3, 4, 6, 12, 24)
 """Lengths of runs of hours that are tested."""
 
+WEEKEND_SURPLUS = 1.5
+"""How much more than a working day a weekend day may have, of a series that had less than two weekend days."""
+
 PRIOR_DF = 8.0
 PRIOR_DISPERSION = 0.05
 _DISPERSION_BOUNDS = (0.005, 0.5)
-_LEAST_DISPERSION = 0.002
+_LEAST_DISPERSION, _MOST_DISPERSION = 0.002, 100.0
 _BLOCK = 2048
 _UNKNOWN_CLASS = 0.25
 _NO_START_BELOW = 7.0
@@ -45,7 +52,9 @@ class Expectation:
     ``mean`` (S, 24): expected weighted logs by hour. ``mean_weight`` (S,): Σw² of the days' weights in the mean (1/D
     for D equal days). ``dispersion`` (S, runs) and ``df`` (S, runs): φ of a prediction for each length in `RUNS`, and
     its degrees of freedom. ``days`` (S,): days of history that count, from the series' start on. ``has`` (S, D): which.
-    ``log_weight`` (S,): what one stored log stood for in the window (1 where nothing was sampled away).
+    ``usual`` (S, D): what each of them should have had by the others. ``stopped`` (S,): series whose service was
+    silent when the window ended. ``first_weekend`` (S,): see `WEEKEND_SURPLUS`. ``log_weight`` (S,): what one stored
+    log stood for in the window (1 where nothing was sampled away).
     """
 
     mean: np.ndarray
@@ -54,33 +63,62 @@ class Expectation:
     df: np.ndarray
     days: np.ndarray
     has: np.ndarray
+    usual: np.ndarray
+    stopped: np.ndarray
+    first_weekend: np.ndarray
     log_weight: np.ndarray
 
 
-def history(window: np.ndarray, parent: np.ndarray) -> np.ndarray:
+def history(window: np.ndarray, parent: np.ndarray, days: Sequence[date]) -> np.ndarray:
     """(S, D): days that say something about the series; ``parent[s]`` is the series of its whole service.
 
     A day that was not materialised says nothing. Neither do days before a series began: zeros at the start of the
-    window count as "not yet there" where a series as busy as afterwards would hardly have had them by chance. A series
-    has no history before its service.
+    window count as "not yet there" where a series as busy as afterwards would hardly have had them by chance, on days
+    of the week that have logs. Days since a whole service stopped, told the same way, say nothing of what it does when
+    it is back. A series has no history without its service.
     """
-    materialised = ~np.isnan(window).any(axis=2)
-    totals = np.where(materialised, np.nan_to_num(window).sum(axis=2), 0.0)
-    has = materialised & _started(totals, materialised)
+    materialised, totals = _totals(window)
+    has = materialised & _started(totals, materialised, days) & ~_stopped(totals, materialised, days, parent)
     own_service: np.ndarray = has & (has[parent] | (totals > 0))
     return own_service
 
 
-def _started(totals: np.ndarray, materialised: np.ndarray) -> np.ndarray:
+def _totals(window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    materialised = ~np.isnan(window).any(axis=2)
+    return materialised, np.where(materialised, np.nan_to_num(window).sum(axis=2), 0.0)
+
+
+def _stopped(totals: np.ndarray, materialised: np.ndarray, days: Sequence[date], parent: np.ndarray) -> np.ndarray:
+    """(S, D): days from which on the series' service was silent to the window's end, and not by chance."""
+    running = np.ones(totals.shape, dtype=bool)
+    services = np.unique(parent)
+    # A service that stopped is one that started, with time turned round.
+    running[services] = _started(totals[services, ::-1], materialised[services, ::-1], days[::-1])[:, ::-1]
+    stopped: np.ndarray = ~running[parent]
+    return stopped
+
+
+def _started(totals: np.ndarray, materialised: np.ndarray, days: Sequence[date]) -> np.ndarray:
     before = np.cumsum(totals, axis=1) == 0
-    leading = (before & materialised).sum(axis=1)
-    after = (~before & materialised).sum(axis=1)
-    # n logs fall on the last `after` of `leading + after` days by chance with (after / all)^n.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        surprise = totals.sum(axis=1) * np.log1p(leading / after)
-    late = (after > 0) & (surprise > _NO_START_BELOW)
-    started: np.ndarray = ~(before & late[:, None])
+    # n logs are all on the later days by chance with (later / all)^n, each day weighed by what its weekday has.
+    logs = totals.sum(axis=1)
+    missed = (_usual(totals, materialised & ~before, days) * (before & materialised)).sum(axis=1)
+    surprise = logs * np.log1p(divide(missed, logs, 0.0))
+    started: np.ndarray = ~(before & (surprise > _NO_START_BELOW)[:, None])
     return started
+
+
+def _usual(totals: np.ndarray, known: np.ndarray, days: Sequence[date]) -> np.ndarray:
+    """(S, D): the mean day of the ``known`` ones of the same weekday; where there is none of its class, else of all."""
+    weekday = np.array([d.weekday() for d in days], dtype=np.int64)
+    weekend = weekday >= 5
+    usual = np.zeros(totals.shape)
+    missing = np.ones(totals.shape, dtype=bool)
+    for alike in (weekday[:, None] == weekday, weekend[:, None] == weekend, np.ones((len(days), len(days)), bool)):
+        of_days = known.astype(float) @ alike
+        usual = np.where(missing, divide((totals * known) @ alike, of_days, 0.0), usual)
+        missing &= of_days == 0
+    return usual
 
 
 def expect(
@@ -97,10 +135,14 @@ def expect(
     integers; dispersion is shrunk among series of one kind.
     """
     n, n_days = window.shape[:2]
-    has = history(window, parent)
+    has = history(window, parent, days)
+    materialised, totals = _totals(window)
+    stopped = (_stopped(totals, materialised, days, parent) & materialised).any(axis=1)
     log_weight = _log_weight(window, window_weight)
     mean = np.zeros((n, HOURS))
     mean_weight = np.ones(n)
+    usual = np.zeros((n, n_days))
+    doubt = np.zeros(n)
     raw = np.full((n, len(RUNS)), np.nan)
     size = np.zeros((n, len(RUNS)))
     information = np.zeros((n, len(RUNS)))
@@ -123,14 +165,18 @@ def expect(
                 of_service = (shape_today[service], shape_left_out[service]) if own else None
                 block = predict(y, has[rows], ways, of_service, tells[rows])
                 mean[rows], mean_weight[rows] = block.today, block.weight
+                usual[rows], doubt[rows] = block.left_out.sum(axis=2), block.doubt
                 if not own:
                     shape_today[slot[rows]] = block.shape_today
                     shape_left_out[slot[rows]] = block.shape_left_out
                 raw[rows], size[rows], information[rows] = _moments(y, block, log_weight[rows])
     effective = has.sum(axis=1).astype(float)
     dispersion, df = _shrink(raw, size, information, effective, kind, log_weight)
-    dispersion[~known] += _UNKNOWN_CLASS
-    return Expectation(mean, mean_weight, dispersion, df, effective, has, log_weight)
+    # A day of the week without logs tells of a few in a hundred that other days would have it.
+    dispersion = np.maximum(dispersion, doubt[:, None])
+    first_weekend = ~known & (day.weekday() >= 5)
+    dispersion[~known & ~first_weekend] += _UNKNOWN_CLASS
+    return Expectation(mean, mean_weight, dispersion, df, effective, has, usual, stopped, first_weekend, log_weight)
 
 
 def _classes(has: np.ndarray, days: Sequence[date], day: date) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +257,8 @@ def _shrink(
             telling = of_kind & (size[:, i] >= 5 * log_weight) & (days >= 3)
             if telling.sum() >= 5:
                 prior[of_kind, i] = np.clip(np.median(raw[telling, i]), *_DISPERSION_BOUNDS)
-    seen = np.nan_to_num(raw)
+    # Hardly a log was expected where φ comes out higher: a single one would make a series that nothing surprises.
+    seen = np.minimum(np.nan_to_num(raw), _MOST_DISPERSION)
     # The share of a run's variance that tells of φ rather than of Poisson noise.
     extra = np.maximum(seen, prior) * size
     share = divide(extra, log_weight[:, None] + extra, 0.0)

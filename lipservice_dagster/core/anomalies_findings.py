@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from lipservice_dagster.core import anomalies_statistics as statistics
+from lipservice_dagster.core.anomalies_expectation import WEEKEND_SURPLUS
 from lipservice_dagster.core.anomalies_report import Report, history_days
 from lipservice_dagster.core.anomalies_runs import Run, deviating, separate
 from lipservice_dagster.core.anomalies_text import (
@@ -21,6 +22,7 @@ from lipservice_dagster.core.anomalies_text import (
 )
 from lipservice_dagster.core.series import hidden_hours
 
+_DUE = 0.2
 _NEW_DISPERSION = 20.0
 """Of a pattern never seen: it may be one that comes in bursts, so it is judged as a very bursty one."""
 
@@ -30,9 +32,11 @@ def all_findings(report: Report) -> list[Finding]:
     settings, n = report.settings, len(report.scope)
     observed = statistics.run_sums(report.today, report.spans)
     expected = statistics.run_sums(report.mean, report.spans)
-    judged = report.tested & report.seen
+    # Of errors and warnings that were never there, none were expected; other series without logs before are new.
+    judged = report.tested & (report.seen | (report.scope == "severity"))
     appeared = _appeared(report)
-    silent = judged & (report.scope == "pattern") & (report.today.sum(axis=1) == 0)
+    may_fall = judged & ~report.young & ~report.expectation.first_weekend
+    silent = may_fall & (report.scope == "pattern") & (report.today.sum(axis=1) == 0)
 
     up_expected, by_share = _up_expectation(report, observed, expected)
     # What rest-rows hide may be of a pattern, on either side: what they can explain is no anomaly.
@@ -41,12 +45,13 @@ def all_findings(report: Report) -> list[Finding]:
     up = _much_more(report, observed, up_expected + above)
     down = _much_more(report, expected, observed + below)
     explained = settings.ratio * hidden_today.sum(axis=1) > report.mean.sum(axis=1)
-    may_drop = judged & (report.scope != "severity") & ~silent
+    may_drop = may_fall & (report.scope != "severity") & ~silent
     p_up, z_up = statistics.scan(
         observed, up_expected, up & judged[:, None], report.spans, report.expectation, report.log_weight, upper=True
     )
+    down &= may_drop[:, None] & ~_silent_before(report)
     p_down, z_down = statistics.scan(
-        observed, expected, down & may_drop[:, None], report.spans, report.expectation, report.log_weight, upper=False
+        observed, expected, down, report.spans, report.expectation, report.log_weight, upper=False
     )
     # Errors are tested twice upwards (count, share), services and patterns up and down, warnings upwards only.
     is_error = (report.scope == "severity") & (report.subject == "error")
@@ -86,6 +91,15 @@ def _much_more(report: Report, much: np.ndarray, little: np.ndarray) -> np.ndarr
     return more
 
 
+def _silent_before(report: Report) -> np.ndarray:
+    """(S, R): runs that only go on with the silence in which the window ended: that was told on the day it began."""
+    logs = report.today[report.parent] > 0
+    back = np.where(logs.any(axis=1), logs.argmax(axis=1), report.hours)
+    starts = np.array([start for _, start, _ in report.spans], dtype=np.int64)
+    going_on: np.ndarray = report.expectation.stopped[:, None] & (starts < back[:, None])
+    return going_on
+
+
 def _weights(scope: np.ndarray) -> np.ndarray:
     """Weights of the tests with mean 1: services and severities have half of them together, patterns the other."""
     few = scope != "pattern"
@@ -106,6 +120,7 @@ def _up_expectation(report: Report, observed: np.ndarray, expected: np.ndarray) 
     errors = (
         (report.scope == "severity") & (report.subject == "error") & (report.parent != np.arange(len(report.scope)))
     )
+    expected = expected * np.where(report.expectation.first_weekend, WEEKEND_SURPLUS, 1.0)[:, None]
     of_service = np.zeros_like(expected)
     usual = expected[report.parent[errors]]
     share = np.divide(expected[errors], usual, out=np.ones_like(usual), where=usual > 0)
@@ -170,11 +185,7 @@ def _appearances(report: Report, appeared: np.ndarray, silent: np.ndarray) -> tu
         report.log_weight[new],
         upper=True,
     )
-    had = np.nan_to_num(report.series.window).sum(axis=2) > 0
-    has = e.has
-    regular = (had & has).sum(axis=1) >= settings.regular * np.maximum(has.sum(axis=1), 1)
-    last = np.where(has.any(axis=1), has.shape[1] - 1 - has[:, ::-1].argmax(axis=1), 0) if has.shape[1] else 0
-    gone = np.flatnonzero(silent & regular & had[np.arange(n), last] & (report.mean.sum(axis=1) >= settings.least_logs))
+    gone = np.flatnonzero(silent & _expected_back(report) & (report.mean.sum(axis=1) >= settings.least_logs))
     length = statistics.length_index(report.hours)
     p[gone], z[gone] = statistics.tail(
         np.zeros(len(gone)),
@@ -186,6 +197,25 @@ def _appearances(report: Report, appeared: np.ndarray, silent: np.ndarray) -> tu
         upper=False,
     )
     return p, z
+
+
+def _expected_back(report: Report) -> np.ndarray:
+    """(S,): series that had logs on nearly all days when they should have, the last of them too, with their service.
+
+    Days like today are meant: those that the others say should have had a part of what today should. A pattern of
+    working days is none the less regular, and what was silent already is not told again.
+    """
+    e, settings = report.expectation, report.settings
+    if not e.has.shape[1]:
+        return np.zeros(len(e.has), dtype=bool)
+    had = np.nan_to_num(report.series.window).sum(axis=2) > 0
+    due = e.has & (e.usual >= _DUE * e.mean.sum(axis=1, keepdims=True))
+    times = (had & due).sum(axis=1)
+    regular = (times >= settings.regular * due.sum(axis=1)) & (times >= settings.min_days)
+    last = due.shape[1] - 1 - due[:, ::-1].argmax(axis=1)
+    service_silent = e.stopped & (report.today[report.parent].sum(axis=1) == 0)
+    back: np.ndarray = regular & had[np.arange(len(had)), last] & ~service_silent
+    return back
 
 
 def _whole(report: Report, s: int, new: bool, p_value: float, q_value: float, z: float) -> Finding:

@@ -185,7 +185,7 @@ def _today(memory: _Memory, days: Sequence[date], window: slice, d: int) -> _Tod
     s, _, n = memory.values.shape
     has, learnt = memory.has[:, window], memory.learnt[:, window]
     whole = np.where(has[:, :, None], learnt, 0.0)
-    prediction = predict(whole, has, schemes(days[window], days[d]))
+    prediction = predict(whole, has, schemes(days[window], days[d], apart=False))
     # A single day is predicted by no other: as flat, which is how little is known.
     flat = whole.sum(axis=(1, 2)) / np.maximum(has.sum(axis=1) * n, 1)
     left_out = np.where(prediction.left_out.sum(axis=2, keepdims=True) > 0, prediction.left_out, flat[:, None, None])

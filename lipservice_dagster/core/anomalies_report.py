@@ -5,15 +5,17 @@ What belongs here: the input of the tests, gathered once. The tests themselves s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
 
 from lipservice_dagster.core import anomalies_statistics as statistics
 from lipservice_dagster.core.anomalies_expectation import Expectation, expect, history
+from lipservice_dagster.core.frames import HOURS
 from lipservice_dagster.core.series import Series
 
+_YOUNG_DISPERSION, _CERTAIN = 0.5, 1e9
 _KINDS = {"service": 0, "severity": 1, "pattern": 2}
 
 
@@ -57,8 +59,8 @@ def parents(series: Series) -> np.ndarray:
 
 
 def tested_series(series: Series, parent: np.ndarray, settings: DetectorSettings, hours: int) -> np.ndarray:
-    """(S,): series that are judged: enough history of their own, or of their service if they are new."""
-    days = history(series.window, parent).sum(axis=1)
+    """(S,): series that are judged: enough history of their own, or of their service if they are new or young."""
+    days = history(series.window, parent, series.days).sum(axis=1)
     seen = np.nansum(series.window, axis=(1, 2)) > 0
     new = ~seen & (series.today[:, :hours].sum(axis=1) > 0)
     # A service that is new as a whole has no history to judge it by; what tells is that the team has.
@@ -66,7 +68,13 @@ def tested_series(series: Series, parent: np.ndarray, settings: DetectorSettings
     tested: np.ndarray = (seen & (days >= settings.min_days)) | (
         new & (own_service | ((days[parent] >= settings.min_days) & seen[parent]))
     )
-    return tested
+    return tested | _young(days, seen, parent, settings)
+
+
+def _young(days: np.ndarray, seen: np.ndarray, parent: np.ndarray, settings: DetectorSettings) -> np.ndarray:
+    """(S,): series that began in the last days, less than ``min_days``, of a service that has history enough."""
+    young: np.ndarray = seen & (days < settings.min_days) & (days[parent] >= settings.min_days)
+    return young
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class Report:
     subject: np.ndarray
     tested: np.ndarray
     seen: np.ndarray  # had logs in the window
+    young: np.ndarray  # began so lately that only an upward leap can be told
     expectation: Expectation
     log_weight: np.ndarray
     error_share: np.ndarray
@@ -95,7 +104,10 @@ class Report:
         scope = series.keys["scope"].to_numpy(dtype=object)
         kind = np.array([_KINDS[s] for s in scope])
         expectation = expect(series.window, series.days, day, parent, kind, series.window_weight)
-        shares = series.error_share if series.error_share is not None else np.zeros(len(scope))
+        seen = np.nansum(series.window, axis=(1, 2)) > 0
+        young = _young(expectation.days, seen, parent, settings)
+        expectation = _since_they_began(expectation, series.window, np.flatnonzero(young), parent)
+        known = _known(series, hours)
         return cls(
             series=series,
             settings=settings,
@@ -104,23 +116,80 @@ class Report:
             scope=scope,
             subject=series.keys["subject"].to_numpy(dtype=object),
             tested=tested_series(series, parent, settings, hours),
-            seen=np.nansum(series.window, axis=(1, 2)) > 0,
+            seen=seen,
+            young=young,
             expectation=expectation,
-            log_weight=_log_weight(series, parent, expectation),
-            error_share=shares,
+            log_weight=_log_weight(series, parent, expectation, known),
+            error_share=known.error_share,
             spans=statistics.runs(hours),
             today=series.today[:, :hours],
             mean=expectation.mean[:, :hours],
         )
 
 
-def _log_weight(series: Series, parent: np.ndarray, expectation: Expectation) -> np.ndarray:
+def _since_they_began(
+    expectation: Expectation, window: np.ndarray, young: np.ndarray, parent: np.ndarray
+) -> Expectation:
+    """What ``young`` series (their indices) should do today: as many logs as since their first, along their service.
+
+    That tells the first hour of an incident from the hundred times as much of the day after; φ is `_YOUNG_DISPERSION`,
+    whatever it looks like after so few hours.
+    """
+    if not len(young):
+        return expectation
+    mean, mean_weight, dispersion, df = (
+        x.copy() for x in (expectation.mean, expectation.mean_weight, expectation.dispersion, expectation.df)
+    )
+    service = expectation.mean[parent[young]]
+    total = service.sum(axis=1, keepdims=True)
+    # Half of it flat: the hours in which a service sleeps are not those in which nothing can begin.
+    rhythm = 0.5 / HOURS + 0.5 * np.divide(service, total, out=np.full_like(service, 1 / HOURS), where=total > 0)
+    counts = np.nan_to_num(window[young])
+    since = np.cumsum(counts.reshape(len(young), -1), axis=1).reshape(counts.shape) > 0
+    known = since & expectation.has[young][:, :, None]
+    exposure = (known * rhythm[:, None]).sum(axis=(1, 2))
+    mean[young] = ((counts * known).sum(axis=(1, 2)) / exposure)[:, None] * rhythm
+    mean_weight[young], dispersion[young], df[young] = 1.0, _YOUNG_DISPERSION, _CERTAIN
+    return replace(expectation, mean=mean, mean_weight=mean_weight, dispersion=dispersion, df=df)
+
+
+def _log_weight(series: Series, parent: np.ndarray, expectation: Expectation, today: _Known) -> np.ndarray:
     """What one stored log stands for, today or in the window, whichever is more: what sampling hides must not alarm.
 
-    Of a series without a log today it is not known; it was sampled as its service is at least.
+    A pattern without a log today may have been sampled as hard as any of its service that left one; errors are kept.
     """
     if series.today_weight is None:
         return expectation.log_weight
-    service = np.nan_to_num(series.today_weight, nan=1.0)[parent]
-    own = np.where(np.isnan(series.today_weight), service, series.today_weight)
+    most = np.ones(len(parent))
+    np.maximum.at(most, parent, np.nan_to_num(today.weight, nan=1.0))
+    silent = np.where(today.error_share >= 0.5, 1.0, most[parent])
+    own = np.where(np.isnan(today.weight), silent, today.weight)
     return np.maximum(np.maximum(own, expectation.log_weight), 1.0)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """``weight`` and ``error_share`` of `Series` over the known hours, each (S,)."""
+
+    weight: np.ndarray
+    error_share: np.ndarray
+
+
+def _known(series: Series, hours: int) -> _Known:
+    n = len(series.keys)
+    counts = series.today[:, :hours]
+    total = counts.sum(axis=1)
+
+    def by_hour(values: np.ndarray | None, otherwise: float) -> np.ndarray:
+        if values is None:
+            return np.full(counts.shape, otherwise)
+        return np.broadcast_to(values[:, None], counts.shape) if values.ndim == 1 else values[:, :hours]
+
+    weight, share = by_hour(series.today_weight, 1.0), by_hour(series.error_share, 0.0)
+    mean = np.full(n, np.nan)
+    logged = total > 0
+    mean[logged] = (np.nan_to_num(weight, nan=1.0) * counts)[logged].sum(axis=1) / total[logged]
+    # Hours without a log carry the window's share.
+    apart = share.mean(axis=1)
+    of_errors = np.divide((share * counts).sum(axis=1), total, out=apart, where=logged)
+    return _Known(mean, of_errors)

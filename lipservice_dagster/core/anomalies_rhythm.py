@@ -6,14 +6,17 @@ in `anomalies_expectation` (a report's day) and `anomalies_points` (point by poi
 A day is predicted as its *level* (the day's total) times its *rhythm* (the share of each slot). Each of the two is a
 weighted mean over the other days, under several ways to weigh them:
 
-* levels: all days alike; days of the same class, Monday to Friday or weekend; the same weekday; the latest days most.
+* levels: all days alike; days of the same class, Monday to Friday or weekend; the same weekday most, and alone; the
+  latest days most.
 * rhythms: all days alike; days of the same class; that of the whole service (for a part of it).
 
 and each rhythm at several sharpnesses: slot by slot, over neighbouring slots, low frequencies only, none. Every window
 day is predicted by the others alone, so each candidate's errors are errors of prediction; candidates are averaged with
 weights that fall with their squared error (of square roots: counts have even variance there), as in Bayesian model
-averaging. Classes of days are weighed rather than cut, which is the shrinkage towards the plain mean; the latest-days
-level predicts a day only by earlier ones, so it wins where the level moved and not because of its neighbours.
+averaging, which is the shrinkage towards the plain mean; for a report, days of another class count in a candidate
+only where there is none of the own (a twentieth of five working days would be a weekend's worth of logs for a service
+that has no weekends). The latest-days level predicts a day only by earlier ones, so it wins where the level moved and
+not because of its neighbours.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from datetime import date
 import numpy as np
 
 _OTHER_CLASS, _OTHER_WEEKDAY = 0.03, 0.1
+_ONLY_IF_ALONE = 1e-6
 _DECAY = 0.6
 _HARMONICS = 4
 _LEAST_SLOTS = 8
@@ -56,6 +60,7 @@ class Prediction:
     ``today`` (B, n) and ``left_out`` (B, D, n): expected counts. ``weight`` (B,) and ``left_out_weight`` (B, D): Σw² of
     the observations a slot's mean was made from (1/D for D equal days, slot by slot). ``valid`` (B, D): window days
     that could be predicted. ``shape_today`` (B, n) and ``shape_left_out`` (B, D, n): the rhythms, shares of a day.
+    ``doubt`` (B,): how much the ways to tell today's level disagree, their variance by the level squared.
     """
 
     today: np.ndarray
@@ -65,20 +70,26 @@ class Prediction:
     valid: np.ndarray
     shape_today: np.ndarray
     shape_left_out: np.ndarray
+    doubt: np.ndarray
 
 
-def schemes(days: Sequence[date], day: date) -> Schemes:
-    """The ways to weigh ``days`` for ``day``: those that the days at hand can tell apart."""
+def schemes(days: Sequence[date], day: date, *, apart: bool = True) -> Schemes:
+    """The ways to weigh ``days`` for ``day``: those that the days at hand can tell apart.
+
+    ``apart``: classes of days are kept apart, and the same weekday may tell all by itself, for series that are silent
+    on some. Otherwise the other class counts a little: steadier point by point, where a level is followed anyway.
+    """
     ordinal = np.array([d.toordinal() for d in (*days, day)])
     weekday = np.array([d.weekday() for d in (*days, day)])
     weekend = weekday >= 5
     n = len(days)
     ones = np.ones((n + 1, n + 1))
-    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _OTHER_CLASS)
-    same_weekday = np.where(weekday[:, None] == weekday[None, :], 1.0, _OTHER_WEEKDAY * same_class)
+    same_class = np.where(weekend[:, None] == weekend[None, :], 1.0, _ONLY_IF_ALONE if apart else _OTHER_CLASS)
+    of_weekday = weekday[:, None] == weekday[None, :]
+    same_weekday = np.where(of_weekday, 1.0, _OTHER_WEEKDAY * same_class)
     # Where the days are further apart (a step of weeks), the last is still the latest.
-    apart = max(int(np.diff(np.unique(ordinal)).min()), 1) if n else 1
-    gap = (ordinal[:, None] - ordinal[None, :]) // apart
+    step = max(int(np.diff(np.unique(ordinal)).min()), 1) if n else 1
+    gap = (ordinal[:, None] - ordinal[None, :]) // step
     recent = np.where(gap > 0, _DECAY ** np.maximum(gap - 1, 0), 0.0)
     two_classes = bool((weekend[:n] == weekend[n]).sum() >= 2 and (weekend[:n] != weekend[n]).any())
     levels, rhythms = [ones], [ones]
@@ -91,6 +102,8 @@ def schemes(days: Sequence[date], day: date) -> Schemes:
         levels.append(recent)
     if two_classes and n >= 7:
         levels.append(recent * same_class)
+    if apart and (weekday[:n] == weekday[n]).sum() >= 2:
+        levels.append(np.where(of_weekday, 1.0, _ONLY_IF_ALONE * same_class))
     return Schemes([_without_itself(k, n) for k in levels], [_without_itself(k, n) for k in rhythms])
 
 
@@ -114,7 +127,7 @@ def predict(
     """
     n = y.shape[2]
     mask = has.astype(float)
-    level, level_left, level_weight, level_left_weight, valid = _levels(
+    level, level_left, level_weight, level_left_weight, valid, doubt = _levels(
         y.sum(axis=2), mask, ways.levels, has if tells is None else has & tells
     )
     shapes = [*_shapes(y, mask, ways.rhythms), _flat(y, mask)]
@@ -140,6 +153,7 @@ def predict(
         valid,
         today,
         left_out,
+        doubt,
     )
 
 
@@ -177,7 +191,7 @@ def _flat(y: np.ndarray, mask: np.ndarray) -> _Shape:
 
 def _levels(
     total: np.ndarray, mask: np.ndarray, kernels: Sequence[DayWeights], tells: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     todays, lefts, weights, left_weights, valids = [], [], [], [], []
     for kernel in kernels:
         s = mask @ kernel.left_out.T
@@ -191,12 +205,15 @@ def _levels(
     root = np.sqrt(total)
     losses = np.stack([((root - np.sqrt(left)) ** 2 * valid).sum(axis=1) for left in lefts])
     share = _averaging(losses, valid.sum(axis=1), _LEVEL_COST * np.arange(len(kernels)) ** 0.5)
+    today = np.einsum("kb,kb->b", share, np.stack(todays))
+    between = np.einsum("kb,kb->b", share, (np.stack(todays) - today) ** 2)
     return (
-        np.einsum("kb,kb->b", share, np.stack(todays)),
+        today,
         np.einsum("kb,kbd->bd", share, np.stack(lefts)),
         np.einsum("kb,kb->b", share, np.stack(weights)),
         np.einsum("kb,kbd->bd", share, np.stack(left_weights)),
         valids[0] & tells,
+        divide(between, today**2, 0.0),
     )
 
 

@@ -279,8 +279,8 @@ def _why(
 def _thin(series: Series, left: pd.DataFrame, members: pd.DataFrame, signatures: pd.DataFrame) -> Series:
     """The series with today as it was left; the window stays."""
     n = len(series.keys)
-    today, weight = np.zeros((n, frames.HOURS)), np.full(n, np.nan)
-    share = np.zeros(n) if series.error_share is None else series.error_share.copy()
+    today, weight = np.zeros((n, frames.HOURS)), np.full((n, frames.HOURS), np.nan)
+    share = np.zeros((n, frames.HOURS)) if series.error_share is None else series.error_share.copy()
     if len(left):
         thin = build_series(
             left,

@@ -61,9 +61,10 @@ class Series:
     ``days``: the D calendar days of the window's axis in order, none left out. ``today``: (S, 24). ``window``:
     (S, D, 24); NaN on days that were not materialised, 0 where a materialised day has no logs.
 
-    ``today_weight`` (S,) and ``window_weight`` (S, D): what one stored log of the series stands for (Σw²/Σw over its
-    logs; 1 where nothing was sampled away), NaN where it has none. ``error_share`` (S,): the share of its logs, today
-    or else in the window, that are error or fatal. Without these three, logs count as unsampled and as no errors.
+    ``today_weight`` (S, 24) and ``window_weight`` (S, D): what one stored log of the series stands for, by hour and by
+    day (Σw²/Σw over its logs; 1 where nothing was sampled away), NaN where it has none. ``error_share`` (S, 24): the
+    share of its logs, of the hour or where that has none in the window, that are error or fatal. Either of today's may
+    be (S,) where it is the same at all hours. Without these three, logs count as unsampled and as no errors.
 
     ``hidden``: what the rest-rows of its service hold that may be of each pattern; None where there is no rest-row.
 
@@ -151,13 +152,17 @@ def build_series(
     n, n_today, n_window = len(keys), len(today), len(window)
     today_hours, window_hours = hours_matrix(today), hours_matrix(window)
     day_index = np.array([at[day] for day in window["day"].tolist()], dtype=np.int64)
+    weight_today, error_today = _weight(today)[:, None], _is_error(today)[:, None]
     weights_today, weights_window = _stands_for(today), _stands_for(window)
     counts = np.zeros((n, HOURS))
     history = np.zeros((n, len(axis), HOURS))
+    squares, errors = np.zeros((n, HOURS)), np.zeros((n, HOURS))
     sums_today = np.zeros((n, _SUMS))
     sums_window = np.zeros((n, len(axis), _SUMS))
     for code in codes:
         counts += _sum_by(code[:n_today], today_hours, n)
+        squares += _sum_by(code[:n_today], today_hours * weight_today, n)
+        errors += _sum_by(code[:n_today], today_hours * error_today, n)
         sums_today += _sum_by(code[:n_today], weights_today, n)
         if n_window:
             cell = np.where(code[n_today:] < 0, -1, code[n_today:] * len(axis) + day_index)
@@ -171,18 +176,19 @@ def build_series(
     if joined is None:
         to = _one_statement(keys, counts, history, sums_today, sums_window)
         keys, joined = _names_of(keys, to)
-        counts, history, sums_today, sums_window = (_added(x, to) for x in (counts, history, sums_today, sums_window))
+        counts, history, squares, errors, sums_today, sums_window = (
+            _added(x, to) for x in (counts, history, squares, errors, sums_today, sums_window)
+        )
     history[:, [i for i, day in enumerate(axis) if day not in known]] = np.nan
-    errors = np.where(sums_today[:, 0] > 0, sums_today[:, 2], sums_window[:, :, 2].sum(axis=1))
-    total = np.where(sums_today[:, 0] > 0, sums_today[:, 0], sums_window[:, :, 0].sum(axis=1))
+    before = _ratio(sums_window[:, :, 2].sum(axis=1), sums_window[:, :, 0].sum(axis=1))[:, None]
     return Series(
         keys=keys[list(KEYS)],
         days=axis,
         today=counts,
         window=history,
-        today_weight=_ratio(sums_today[:, 1], sums_today[:, 0]),
+        today_weight=_ratio(squares, counts),
         window_weight=_ratio(sums_window[:, :, 1], sums_window[:, :, 0]),
-        error_share=np.nan_to_num(_ratio(errors, total)),
+        error_share=np.nan_to_num(np.where(counts > 0, _ratio(errors, counts), before)),
         hidden=_hidden(keys, sums_today + sums_window.sum(axis=1), today, window, len(known)),
         joined=joined,
     )
@@ -378,14 +384,24 @@ def _factorise(
     return codes, table.iloc[order].reset_index(drop=True)
 
 
+def _weight(rows: pd.DataFrame) -> np.ndarray:
+    """(rows,): what one stored log of each row stands for."""
+    weighted = rows["weighted_logs"].to_numpy(dtype=float)
+    logs = rows["logs"].to_numpy(dtype=float)
+    weight: np.ndarray = np.maximum(np.divide(weighted, logs, out=np.ones_like(weighted), where=logs > 0), 1.0)
+    return weight
+
+
+def _is_error(rows: pd.DataFrame) -> np.ndarray:
+    is_error: np.ndarray = rows["severity"].isin(ERROR_SEVERITIES).to_numpy(dtype=bool)
+    return is_error
+
+
 def _stands_for(rows: pd.DataFrame) -> np.ndarray:
     """(rows, 4): weighted logs, those times the weight of one stored log, those that are errors, and warnings."""
     weighted = rows["weighted_logs"].to_numpy(dtype=float)
-    logs = rows["logs"].to_numpy(dtype=float)
-    weight = np.maximum(np.divide(weighted, logs, out=np.ones_like(weighted), where=logs > 0), 1.0)
-    is_error = rows["severity"].isin(ERROR_SEVERITIES).to_numpy(dtype=bool)
     is_warning = (rows["severity"] == "warn").to_numpy(dtype=bool)
-    return np.stack([weighted, weighted * weight, weighted * is_error, weighted * is_warning], axis=1)
+    return np.stack([weighted, weighted * _weight(rows), weighted * _is_error(rows), weighted * is_warning], axis=1)
 
 
 def _sum_by(code: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:

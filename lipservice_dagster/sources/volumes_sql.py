@@ -97,7 +97,8 @@ def compared(relation: Records, team_ids: Sequence[int], span: Span) -> str:
             {before}(toUInt64(logs), back) AS logs_before,
             {before}(if({error}, toUInt64(logs), 0), back) AS errors_before
         FROM (
-            {relation.computed}SELECT team_id, service, environment, severity, logs, toUInt8(intDiv({age}, 86400)) AS back
+            {relation.computed}SELECT team_id, service, environment, severity, logs,
+                toUInt8(intDiv({age}, 86400)) AS back
             FROM {relation.table}
             WHERE team_id IN ({", ".join(map(str, sorted(team_ids)))}) AND day IN ({", ".join(map(_day, days))})
                 AND ({hours}))

@@ -23,7 +23,8 @@ from lipservice_dagster.core.anomalies import (
     summarise,
     zscore_rule,
 )
-from lipservice_dagster.core.anomalies_expectation import expect
+from lipservice_dagster.core.anomalies_expectation import expect, history
+from lipservice_dagster.core.anomalies_report import parents
 from lipservice_dagster.core.anomalies_text import confidence
 from lipservice_dagster.core.frames import ANOMALIES
 from lipservice_dagster.core.series import KEYS, Series
@@ -587,6 +588,177 @@ def test_a_sunday_in_a_short_history_does_not_hide_a_spike_on_wednesday():
         assert (services == "s0").all()
         hits.append(len(services) > 0)
     assert sum(hits) >= 5
+
+
+def only_on(series: Series, working: np.ndarray, share: float, seed: int, service: str = "s0") -> None:
+    """Thin a service to a share of its logs on the days of the window that are not ``working``."""
+    rng = np.random.default_rng(seed)
+    for i in np.flatnonzero(series.keys["service"] == service).tolist():
+        series.window[i, ~working] = rng.binomial(series.window[i, ~working].astype(int), share)
+
+
+@pytest.mark.parametrize("days", [7, 14, 28])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01])
+@pytest.mark.parametrize("day", [date(2026, 3, 21), date(2026, 3, 22), date(2026, 3, 23)])
+def test_a_service_of_working_days_is_not_missed_at_weekends_nor_news_on_mondays(days, share, day):
+    series = world(40, day=day, days=days)
+    only_on(series, np.array([d.weekday() < 5 for d in series.days]), share, days)
+    if day.weekday() >= 5:
+        of = (series.keys["service"] == "s0").to_numpy()
+        series.today[of] = np.random.default_rng(days).binomial(series.today[of].astype(int), share)
+    assert detect(series, team_id=7, day=day).empty
+
+
+@pytest.mark.parametrize("silent", [(5, 6), (6,), (2,)])
+def test_a_pattern_with_silent_weekdays_vanishes_only_on_the_others(silent):
+    """Each day of a week: silent as it always is, or silent where it never was."""
+    for day in (date(2026, 3, 16) + timedelta(days=n) for n in range(7)):
+        series = world(7, day=day)
+        window = np.random.default_rng(3).poisson(20, (14, 24)).astype(float)
+        window[[d.weekday() in silent for d in series.days]] = 0
+        kinds = detect(with_pattern(series, np.zeros(24), window), team_id=7, day=day)["kind"].tolist()
+        yesterday = (day.weekday() - 1) % 7
+        if day.weekday() in silent:
+            assert kinds == [], day
+        elif yesterday not in silent or silent == (5, 6):
+            assert kinds == ["vanished_pattern"], day
+
+
+def test_a_pattern_of_working_days_has_history_though_the_window_begins_on_a_weekend():
+    saturday = date(2026, 3, 21)
+    series = world(7, day=saturday)
+    window = np.random.default_rng(3).poisson(20, (14, 24)).astype(float)
+    window[[d.weekday() >= 5 for d in series.days]] = 0
+    series = with_pattern(series, np.zeros(24), window)
+    extra = index(series, "pattern", "extra")
+    assert history(series.window, parents(series), series.days)[extra].all()
+    series.window[extra, :9] = 0
+    assert history(series.window, parents(series), series.days)[extra].tolist() == [False] * 9 + [True] * 5
+
+
+def without_errors(seed: int) -> tuple[Series, int]:
+    series = world(seed)
+    errors = index(series, "severity", "error")
+    series.window[errors] = 0
+    series.today[errors] = 0
+    return series, errors
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 4])
+def test_errors_out_of_none_or_few_days_of_them_are_a_surge(before):
+    series, errors = without_errors(3)
+    rng = np.random.default_rng(1)
+    for d in range(1, before + 1):
+        series.window[errors, -d] = rng.poisson(3, 24)
+    series.today[errors, 8:12] = 400
+    row = only(found(series))
+    assert (row["kind"], row["scope"], row["severity"]) == ("error_surge", "severity", "high")
+    assert (row["start_hour"], row["end_hour"]) == (8, 12)
+
+
+@pytest.mark.parametrize("logs", [1, 2, 3, 8])
+@pytest.mark.parametrize("days_ago", [1, 2, 7])
+def test_a_few_errors_lately_do_not_hide_a_surge(logs, days_ago):
+    series, errors = without_errors(3)
+    series.window[errors, -days_ago, 5] = logs
+    series.today[errors, 8:12] = 400
+    assert only(found(series))["kind"] == "error_surge"
+
+
+def test_many_new_errors_of_a_few_logs_each_are_a_surge_of_the_service():
+    series, errors = without_errors(5)
+    for i in range(40):
+        series = with_pattern(series, hours(slice(10, 11), 5), np.zeros((14, 24)), error_share=1.0)
+        series.keys.loc[len(series.keys) - 1, "subject"] = f"extra{i}"
+        series.today[errors, 10] += 5
+    row = only(found(series)[lambda a: a["scope"] == "severity"])
+    assert (row["kind"], row["severity"], row["observed"]) == ("error_surge", "high", 200)
+
+
+def test_few_errors_out_of_none_are_no_surge():
+    series, errors = without_errors(3)
+    series.today[errors, [3, 9, 17]] = 3
+    assert found(series).empty
+
+
+@pytest.mark.parametrize("yesterday", [3, 5, 9])
+def test_a_pattern_that_began_too_small_to_tell_is_told_on_the_day_it_is_large(yesterday):
+    window = np.zeros((14, 24))
+    window[-1, 23] = yesterday
+    today = np.random.default_rng(2).poisson(200, 24).astype(float)
+    row = only(found(with_pattern(world(5), today, window))[lambda a: a["scope"] == "pattern"])
+    assert (row["kind"], row["subject"], row["severity"]) == ("rate_spike", "extra", "medium")
+
+
+def test_a_pattern_that_began_yesterday_goes_on_without_a_word():
+    """All of yesterday or its last hour: it was told then, and today is no more than that."""
+    rng = np.random.default_rng(2)
+    for since in (0, 12, 23):
+        window = np.zeros((14, 24))
+        window[-1, since:] = rng.poisson(200, 24 - since)
+        series = with_pattern(world(5), rng.poisson(200, 24).astype(float), window)
+        assert "extra" not in found(series)["subject"].tolist()
+
+
+@pytest.mark.parametrize("days_ago", range(10))
+def test_a_service_that_stopped_is_told_once(days_ago):
+    series = world(100)
+    of_service = (series.keys["service"] == "s0").to_numpy()
+    series.today[of_service] = 0
+    if days_ago:
+        series.window[of_service, -days_ago:] = 0
+        assert found(series).empty
+        return
+    row = only(found(series))
+    assert (row["kind"], row["scope"], row["severity"]) == ("rate_drop", "service", "high")
+
+
+def test_a_service_that_is_back_from_silence_is_as_it_was():
+    for off in (1, 2, 5, 9):
+        series = world(300)
+        series.window[:, -off:] = 0
+        assert found(series).empty
+        put(series, "p1", slice(15, 18), 8.0)
+        assert "rate_spike" in found(series)["kind"].tolist()
+
+
+def test_the_hours_before_a_service_is_back_are_no_drop():
+    series = world(300)
+    of_service = (series.keys["service"] == "s0").to_numpy()
+    series.window[of_service, -2:] = 0
+    series.today[of_service, :10] = 0
+    assert found(series).empty
+
+
+def test_later_hours_of_an_open_day_change_nothing():
+    """Neither their counts, nor what their logs stand for, nor that they are errors."""
+    series = with_pattern(world(5), hours(slice(2, 6), 40), np.zeros((14, 24)))
+    n = len(series.keys)
+    weight, share = np.ones((n, 24)), np.zeros((n, 24))
+    plain = replace(series, today_weight=weight.copy(), error_share=share.copy())
+    weight[:, 12:20], share[:, 12:20] = 50, 1
+    today = series.today.copy()
+    today[:, 12:20] += 500
+    later = replace(series, today=today, today_weight=weight, error_share=share)
+    expected = found(plain, hours=9)
+    assert only(expected)["kind"] == "new_pattern"
+    pd.testing.assert_frame_equal(found(later, hours=9), expected)
+
+
+def test_a_pattern_sampled_away_today_has_not_vanished():
+    """Of 120 logs at a hundredth as a rule one is kept, none in a third of the days; another pattern shows the rate."""
+    series = world(7, means=(20_000.0, 5.0))
+    weight = np.ones((len(series.keys), 24))
+    weight[index(series, "pattern", "p0")] = 100
+    rare = index(series, "pattern", "p1")
+    series.today[rare] = 0
+    assert found(replace(series, today_weight=np.ones_like(weight)))["kind"].tolist() == ["vanished_pattern"]
+    weight[rare] = np.nan
+    assert found(replace(series, today_weight=weight)).empty
+    of_errors = np.zeros(weight.shape)
+    of_errors[rare] = 1
+    kept = replace(series, today_weight=weight, error_share=of_errors)
+    assert found(kept)["kind"].tolist() == ["vanished_pattern"]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -91,8 +91,8 @@ def test_a_service_a_severity_and_a_pattern_are_series_of_their_own():
     assert series.keys["template"][login] == "login of <*> failed"
     assert series.today[login].sum() == 6
     assert series.error_share is not None
-    assert series.error_share[login] == 1
-    assert series.error_share[at(series, "api", "service", "")] == pytest.approx(6 / 7)
+    assert (series.error_share[login] == 1).all()
+    assert series.error_share[at(series, "api", "service", ""), [0, 3]].tolist() == [0, 1]
 
 
 def test_a_message_of_the_window_counts_towards_the_template_of_today_that_matches_it():
@@ -171,7 +171,8 @@ def test_what_a_stored_log_stands_for_is_kept():
     assert series.window_weight is not None
     login = at(series, "api", "pattern", signature("api", "login of <*> failed"))
     assert series.today[login].sum() == 24
-    assert series.today_weight[login] == 4
+    assert np.unique(series.today_weight[login][series.today[login] > 0]).tolist() == [4]
+    assert np.isnan(series.today_weight[login][series.today[login] == 0]).all()
     assert series.window_weight[login, 0] == 1
     assert np.isnan(series.window_weight[login, 4])
 

@@ -231,7 +231,9 @@ def test_a_span_is_made_of_whole_buckets_that_are_over() -> None:
 
 
 def test_a_refusal_is_told_from_a_store_that_is_away() -> None:
-    nowhere = ClickHouseSource({"interface": "chdb"}, sql.records("no_such_table"), sql.Records("no_such_table"), name="a server")
+    nowhere = ClickHouseSource(
+        {"interface": "chdb"}, sql.records("no_such_table"), sql.Records("no_such_table"), name="a server"
+    )
     for ask in (lambda: nowhere.counts([TEAM_DAY], LATER), lambda: nowhere.day_volumes(DAY, DAY)):
         with pytest.raises(LogSourceRefusedError, match="no_such_table"):
             ask()
