@@ -312,6 +312,23 @@ def policy_schema(overlay: bool) -> None:
     command.schema(overlay)
 
 
+@policy.command("export")
+@team_option
+@click.option("--service", required=True, help="Name of the service.")
+@environment_option
+@click.option(
+    "--format", "to", required=True, type=click.Choice(["otelcol", "vector", "fluentbit"]), help="The collector."
+)
+def policy_export(team_id: int, service: str, environment: str, to: str) -> None:
+    """What is in force as configuration of a log collector: the policy, overrides and boosts, weights stamped.
+
+    A service in shadow has everything kept. Make it again when the policy or what stands over it changes.
+    """
+    from lipservice_dagster.commands import policy as command
+
+    command.export_policy(_settings(), team_id, service, environment, to)
+
+
 def _release_options(function: click.decorators.FC) -> click.decorators.FC:
     for option in (
         reason_option,

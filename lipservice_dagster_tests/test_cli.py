@@ -111,6 +111,8 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     assert str(YESTERDAY) in seven
     assert "denied" in ok(lipservice(home, "teams", extra={"LIPSERVICE_TEAMS_DENIED": "[7]"}))
     document = json.loads(ok(lipservice(home, "policy", "show", "--team", "7", "--service", "shop", "--json")))
+    exported = ok(lipservice(home, "policy", "export", "--team", "7", "--service", "shop", "--format", "vector"))
+    assert "In shadow: everything is kept" in exported
     assert document["expected"]["logs"] == 3000
     shadow = ok(lipservice(home, "policy", "list", "--team", "7"))
     assert "shadow" in shadow

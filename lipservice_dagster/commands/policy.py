@@ -12,6 +12,7 @@ from rich.table import Table
 from lipservice_dagster.commands.findings import console as standard_console
 from lipservice_dagster.commands.findings import line
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.exports import export
 from lipservice_dagster.core.overlay import Overlay, describe, overlay_document, overlay_schema
 from lipservice_dagster.core.policy import Policy, diff, json_schema, parse
 from lipservice_dagster.local import stack
@@ -19,7 +20,7 @@ from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage import materializations, releases
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.served import Scope, overlays, served_of
+from lipservice_dagster.storage.served import Scope, overlays, served, served_of
 
 _MOST_PATTERNS = 25
 
@@ -163,6 +164,13 @@ def print_difference(
         click.echo(f"  {line(change)}")
     for sentence in describe(said):
         click.echo(f"  first in force over both: {line(sentence)}")
+
+
+def export_policy(settings: Settings, team_id: int, service: str, environment: str, to: str) -> None:
+    """Print what is in force as a collector's configuration."""
+    with stack.database(settings) as database:
+        found = served(database, team_id, service, environment, datetime.now(UTC))
+    click.echo(export(found.document, overlay_document(found.overlay), to, mode=found.mode), nl=False)
 
 
 def schema(overlay: bool) -> None:

@@ -1,0 +1,233 @@
+"""What all exports share: the policy and its overlay made ready for a target, and texts that no target can misread.
+
+What belongs here: templates as regular expressions over masked messages, the masks and what reads like an error in the
+subset of RE2 and Rust's regex (no look-around), quoting, and what a target says in its comments. Each target is a
+module of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lipservice_dagster.core.overlay import Boost, Override, parse_overlay
+from lipservice_dagster.core.policy import keep_all, parse
+from lipservice_sampler.decision import _WORD as _ERROR_WORD
+from lipservice_sampler.decision import ERROR_LIKE, ERROR_SEVERITIES, NEGATED, NEGATING, SEVERITY_NAMES
+from lipservice_sampler.masks import MASKS, VARIABLE
+from lipservice_sampler.matching import collapse, spannable
+
+SPAN = 5
+"""Words that a variable may take beside its first, where the template allows for it."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_ .,:;=/<>*'|!?@#%&+()\[\]-]*")
+_AS_IS = re.compile(r"[A-Za-z0-9_ ,:;=/<>@%!&#-]")
+_CLOSING = {'"': '"', "'": "'", "(": ")", "[": "]", "{": "}"}
+_RUN = "[ ,;|:]*<\\*>[^ ]*"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A template, the rate of its messages, and how a masked message is told to be one.
+
+    ``regex``: anchored, over the masked message, in ASCII; `literal`: its longest constant text. ``rank``: order in
+    which patterns are tried, the most specific first.
+    """
+
+    template: str
+    rate: float
+    regex: str
+    literal: str
+    words: tuple[str, ...]
+    rank: tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An override or boost: ``value`` is the rate of a cap or the factor of a boost; no pattern: the whole service."""
+
+    kind: str
+    value: float
+    until: datetime | None
+    pattern: Pattern | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a target has to say. ``severities``: rate by name; ``first_per_hour``: of patterns that are not listed."""
+
+    team_id: int
+    service: str
+    environment: str
+    version: str
+    mode: str
+    patterns: tuple[Pattern, ...]
+    severities: Mapping[str, float]
+    global_rate: float
+    first_per_hour: int
+    entries: tuple[Entry, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The service in letters, digits and _, for names of components."""
+        return re.sub(r"[^a-z0-9]+", "_", self.service.lower()).strip("_")[:40] or "service"
+
+
+def plan(policy: Mapping[str, Any], overlay: Mapping[str, Any] | None, mode: str) -> Plan:
+    """The documents made ready. In shadow nothing is dropped: everything is kept, and the overlay says nothing.
+
+    Raises PolicyError and OverlayError where a document is not valid.
+    """
+    document = parse(policy)
+    if mode == "shadow":
+        kept = keep_all(document.team_id, document.service, document.environment, document.day)
+        document = kept.model_copy(update={"reasoning": document.reasoning})
+        overlay = None
+    said = parse_overlay(overlay) if overlay else None
+    templates = {p.signature: p.template for p in document.pattern_rates}
+    entries: list[Entry] = []
+    left_out: list[str] = []
+    spoken: list[tuple[Override | Boost, str, float]]
+    spoken = [] if said is None else [(o, o.kind, o.rate or 1.0) for o in said.overrides]
+    spoken += [] if said is None else [(b, "boost", b.factor) for b in said.boosts]
+    for item, kind, value in spoken:
+        template = item.template if item.template is not None else templates.get(item.signature or "")
+        if template is None and not item.of_service:
+            left_out.append(f"{kind} of signature {item.signature}: the policy lists no such pattern")
+            continue
+        entries.append(Entry(kind, value, item.until, None if template is None else pattern(template, 1.0)))
+    return Plan(
+        document.team_id,
+        document.service,
+        document.environment,
+        version=str(policy.get("version", document.version)),
+        mode=mode,
+        patterns=tuple(sorted((pattern(p.template, p.rate) for p in document.pattern_rates), key=lambda p: p.rank)),
+        severities={str(name): rate for name, rate in document.severity_rates.items()},
+        global_rate=document.global_rate,
+        first_per_hour=document.unknown.first_per_hour,
+        entries=tuple(entries),
+        left_out=tuple(left_out),
+    )
+
+
+def pattern(template: str, rate: float) -> Pattern:
+    """A template made ready; see `Pattern`."""
+    words = tuple(template.split(" "))
+    constants = sum(VARIABLE not in word for word in words)
+    pieces = collapse(template).split(VARIABLE)
+    wide = spannable(words) > 0
+    out = []
+    for i, piece in enumerate(pieces):
+        out.append(quoted(piece))
+        if i + 1 < len(pieces):
+            closing = _CLOSING.get(piece[-1:])
+            if closing is not None and pieces[i + 1][:1] == closing:
+                out.append(f"[^{quoted_in_class(closing)}]*")
+            else:
+                out.append(f"[^ ]*(?:{_RUN})*" + (f"(?: [^ ]*){{0,{SPAN}}}" if wide else ""))
+    return Pattern(
+        template,
+        rate,
+        f"^{''.join(out)}\\z",
+        max(pieces, key=len),
+        words,
+        (-constants * 10_000 - len(template.replace(VARIABLE, "")), template),
+    )
+
+
+def quoted(text: str) -> str:
+    """A regular expression for this text, in printable ASCII without quotes and dollar signs."""
+    return "".join(map(_quoted_sign, text))
+
+
+def exactly(text: str) -> str:
+    """A regular expression for this text and no other."""
+    return f"^{quoted(text)}\\z"
+
+
+def quoted_in_class(sign: str) -> str:
+    """A sign within brackets."""
+    return f"\\x{{{ord(sign):x}}}"
+
+
+def _quoted_sign(sign: str) -> str:
+    if _AS_IS.fullmatch(sign):
+        return sign
+    return f"\\{sign}" if sign in ".+*?()[]{}|^\\" else f"\\x{{{ord(sign):x}}}"
+
+
+def plain(text: str) -> bool:
+    """Whether the text can stand in a string of any target as it is: no escape, no quote, nothing to be expanded."""
+    return _PLAIN.fullmatch(text) is not None and "SECRET[" not in text
+
+
+def comment(text: str) -> str:
+    """The text for a comment: letters, digits and harmless signs, on one line."""
+    return re.sub(r"[^A-Za-z0-9_ .,:;=/<>*()+-]", "?", text)[:200]
+
+
+def moment(until: datetime) -> str:
+    """The time as RFC 3339 in UTC."""
+    return f"{until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def severity_regex(name: str) -> str:
+    """All spellings of a severity, lower case."""
+    return f"^(?:{'|'.join(sorted(s for s, n in SEVERITY_NAMES.items() if n == name))})\\z"
+
+
+def errors_regex() -> str:
+    """All spellings of the severities that are kept whole, lower case."""
+    return f"^(?:{'|'.join(sorted(s for s, n in SEVERITY_NAMES.items() if n in ERROR_SEVERITIES))})\\z"
+
+
+def unquoted(expression: str) -> str:
+    """An expression without quotes, which are written as numbers, so that no string of a target ends in it."""
+    return re.sub(r"\\\\|\\?([\"'])", lambda m: f"\\x{ord(m[1]):02x}" if m[1] else m[0], expression)
+
+
+MASK_STEPS: tuple[tuple[str, str], ...] = (("[1-9]", "0"), *((m.pattern, m.replacement) for m in MASKS))
+"""Expression and replacement of each step of masking, in order."""
+
+# A boolean search may consume what a look-around only looks at.
+_LOOKS = (
+    (r"(?<![\w/.])", r"(?:^|[^0-9A-Za-z_/.])"),
+    (r"(?<!/)", r"(?:^|[^/])"),
+    (r"(?![/-]?\w|\.\w)", r"(?:$|[^0-9A-Za-z_/.-]|[/.-](?:$|[^0-9A-Za-z_]))"),
+    (r"(?![-/_]?\w)", r"(?:$|[^0-9A-Za-z_/-]|[/-](?:$|[^0-9A-Za-z_]))"),
+)
+# In a replacement what was looked at is put back.
+_PUT_BACK = (
+    (r"(?<![\w.])", r"(^|[^0-9A-Za-z_.])"),
+    (r"(?<=<\*>\s)", r"(<\*>\s)"),
+    (r"(?=", "("),
+    (r"\w", "[0-9A-Za-z_]"),
+    (r"[\s", r"[ \t-\r"),
+    (r"\s", r"[ \t-\r]"),
+)
+
+
+def _rewritten(expression: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for found, put in rules:
+        expression = expression.replace(found, put)
+    return expression
+
+
+ERROR_STEMS = "(?i)" + "|".join(dict.fromkeys(stem for stem, _ in ERROR_LIKE))
+"""What a message must hold to read like an error: the cheap test."""
+
+ERROR_WORDS = "(?i)" + "|".join(f"(?:{_rewritten(e, _LOOKS)})" for _, e in ERROR_LIKE)
+"""What reads like an error, as `lipservice_sampler.decision.ERROR_LIKE` says it."""
+
+TAKEN_BACK: tuple[tuple[str, int], ...] = tuple(
+    (f"(?i){expression}", re.compile(expression).groups)
+    for expression in (_rewritten(e, _PUT_BACK) for e in (*NEGATED, *(rf"\b{_ERROR_WORD}(?:{n})" for n in NEGATING)))
+)
+"""Phrases that take such a word back, and how many groups of each are put back around a sign that says nothing."""
+
+PUT_BACK_SIGN = " ! "

@@ -1,0 +1,413 @@
+"""Exports keep what the policy keeps, in Vector's language and Lua as they run, and no template leaves its quotes."""
+
+import random
+import re
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import lupa
+import pytest
+import pyvrl
+import re2
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from lipservice_dagster.core.exports import FORMATS, UnknownFormatError, export
+from lipservice_dagster.core.exports_plan import ERROR_STEMS, ERROR_WORDS, MASK_STEPS, TAKEN_BACK
+from lipservice_dagster.core.policy import PatternRate, Policy, Unknown, document
+from lipservice_dagster.local.demo_logs import generate
+from lipservice_sampler.decision import decide, error_like, indexed
+from lipservice_sampler.masks import mask
+from lipservice_sampler.matching import Matcher
+from lipservice_sampler.text import repair, signature
+
+DAY = date(2026, 9, 10)
+SEVERITIES = {"trace": 0.1, "debug": 0.2, "info": 0.3, "warn": 0.6, "error": 1.0, "fatal": 1.0}
+HOSTILE = (
+    "it's \"quoted\" \\ and \\' more <*>",
+    "line\nbreak: <*>\n- item: &anchor *alias !!tag",
+    "') { abort } #<*>",
+    '"; . = {}; "<*>',
+    "]] .. os.execute('x') --[[ <*>",
+    "${HOME} $HOME $$ {{ .x }} SECRET[a.b] <*>",
+    "(a+)+$ (.*)*\\z [^]] <*>",
+    "\x00\x07\x1b[31m\u2028\x85 ünï \U0001f600 <*>",
+    "---\n...\n%YAML 1.1 <*>",
+    "r'x' r'\\' <*>",
+)
+
+
+def policy(templates: dict[str, float], service: str = "demo", first: int = 0, environment: str = "") -> dict[str, Any]:
+    return document(
+        Policy(
+            team_id=1,
+            service=service,
+            environment=environment,
+            day=DAY,
+            global_rate=0.5,
+            severity_rates=SEVERITIES,  # type: ignore[arg-type]
+            pattern_rates=tuple(
+                PatternRate(signature=signature(service, t), template=t, rate=rate) for t, rate in templates.items()
+            ),
+            unknown=Unknown(first_per_hour=first),
+            generated_by="rules",
+        )
+    )
+
+
+def overlay(service: str = "demo", **entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"team_id": 1, "service": service, "environment": "", **entries}
+
+
+def vector_rates(doc: dict[str, Any], said: dict[str, Any] | None, logs: list[tuple[str, str]]) -> list[float]:
+    """The rate that the exported program stamps; it is taken out of the YAML, as Vector would read it."""
+    name, transforms = _vector(export(doc, said, "vector"))
+    transform = pyvrl.Transform(transforms[f"{name}_rates"]["source"] + "\n.")
+    events = [{"message": m, "severity": s, "service": doc["service"]} for m, s in logs]
+    return [transform.remap(event).get("lipservice.sample_rate", 1.0) for event in events]
+
+
+def _vector(text: str) -> tuple[str, dict[str, Any]]:
+    assert "$" not in text.replace("$$", "")  # each is taken for a variable of the environment
+    transforms = yaml.safe_load(text.replace("$$", "$"))["transforms"]
+    return list(transforms)[-1], transforms
+
+
+def lua(doc: dict[str, Any], said: dict[str, Any] | None = None) -> Any:
+    """The filter, as Fluent Bit would call it."""
+    code = yaml.safe_load(export(doc, said, "fluentbit"))["pipeline"]["filters"][0]["code"]
+    runtime = lupa.LuaRuntime(encoding="utf-8")
+    runtime.execute("os.time = function() return 1000 end")
+    runtime.execute(code)
+
+    def call(message: str, severity: str = "info", **fields: object) -> tuple[int, float | None]:
+        record = runtime.table_from({"log": message, "severity": severity, "service": doc["service"], **fields})
+        answer, _, kept = runtime.globals().lipservice("tag", 0, record)
+        return answer, kept["lipservice.sample_rate"]
+
+    return call
+
+
+def decided(doc: dict[str, Any], said: dict[str, Any] | None, message: str, severity: str) -> float:
+    masked = mask(repair(message))
+    template = _matcher(tuple(p["template"] for p in doc["pattern_rates"])).match(masked)
+    name = None if template is None else signature(doc["service"], template)
+    at = datetime.now(UTC)
+    return decide(indexed(doc), severity, name, error_like(message), overlay=said, masked=masked, at=at).rate
+
+
+@cache
+def _matcher(templates: tuple[str, ...]) -> Matcher:
+    return Matcher(templates)
+
+
+@cache
+def _messages(seed: int) -> list[tuple[str, str]]:
+    logs = generate(1, DAY, until=DAY, days=1, seed=seed, logs_per_day=4000)
+    bodies = (b.decode() for b in logs["body"].to_pylist())
+    return list(zip(bodies, logs["severity_text"].to_pylist(), strict=True))
+
+
+@cache
+def _learnt(first: int = 0) -> dict[str, Any]:
+    """A policy with the commonest masked messages of a day."""
+    common = [m for m, _ in Counter(mask(m) for m, _ in _messages(1)).most_common(60)]
+    return policy({text: 0.05 + 0.9 * (i % 17) / 17 for i, text in enumerate(common)}, first=first)
+
+
+def test_vector_decides_as_the_sampler_does_over_a_later_day() -> None:
+    doc, logs = _learnt(), _messages(2)
+    got = vector_rates(doc, None, logs)
+    wanted = [decided(doc, None, m, s) for m, s in logs]
+    assert sum(g != pytest.approx(w) for g, w in zip(got, wanted, strict=True)) <= 0.01 * len(logs)
+    for (message, severity), rate in zip(logs, got, strict=True):
+        assert rate == 1.0 or (severity not in ("error", "fatal") and not error_like(message))
+
+
+def test_vectors_draws_keep_the_shares_of_the_policy_and_counts_can_be_rebuilt() -> None:
+    doc, logs = _learnt(), _messages(2)
+    got = vector_rates(doc, None, logs)
+    rng = random.Random(7)
+    expected, variance, kept, rebuilt = (Counter[float]() for _ in range(4))
+    for (message, severity), stamped in zip(logs, got, strict=True):
+        rate = decided(doc, None, message, severity)
+        expected[rate] += rate  # type: ignore[assignment]
+        variance[rate] += rate * (1 - rate)  # type: ignore[assignment]
+        if rng.random() < stamped:
+            kept[rate] += 1
+            rebuilt[rate] += 1 / stamped  # type: ignore[assignment]
+    sampled = [rate for rate in expected if variance[rate] > 5]
+    statistic = sum((kept[rate] - expected[rate]) ** 2 / variance[rate] for rate in sampled)
+    assert len(sampled) > 5
+    assert statistic < chi2.ppf(0.99, len(sampled))
+    assert kept[1.0] == expected[1.0]
+    assert sum(rebuilt.values()) == pytest.approx(len(logs), rel=0.1)
+
+
+def test_lua_draws_what_the_policy_keeps_and_rebuilt_counts_agree() -> None:
+    doc = policy({"user <*> logged in": 0.1, "cache hit for <*>": 0.4, "tick": 0.7})
+    call = lua(doc)
+    statistic = 0.0
+    for message, rate in (("user 17 logged in", 0.1), ("cache hit for abc", 0.4), ("tick", 0.7), ("other", 0.3)):
+        answers = [call(message) for _ in range(4000)]
+        kept = [stamp for answer, stamp in answers if answer == 2]
+        assert all(stamp == pytest.approx(rate) for stamp in kept)
+        assert {answer for answer, _ in answers} == {2, -1}
+        statistic += (len(kept) - 4000 * rate) ** 2 / (4000 * rate * (1 - rate))
+    assert statistic < chi2.ppf(0.9999, 4)
+
+
+def test_lua_keeps_the_first_of_an_hour_of_what_is_not_listed() -> None:
+    call = lua(policy({}, first=10))
+    answers = [call(f"new thing {i}")[0] for i in range(2000)]
+    assert answers[:10] == [0] * 10
+    assert answers.count(-1) == pytest.approx(1990 * 0.7, abs=150)
+
+
+def test_vector_keeps_whole_what_it_cannot_count() -> None:
+    assert vector_rates(policy({}, first=10), None, [("nobody has seen this", "info")]) == [1.0]
+    assert vector_rates(policy({}), None, [("nobody has seen this", "info"), ("nor this", "WARNING")]) == [0.3, 0.6]
+
+
+ERRORS = [("it works", "error"), ("it works", "CRITICAL"), ("job failed", "info"), ("TypeError: x", "debug")]
+
+
+def test_errors_are_kept_whole_by_vector_and_lua() -> None:
+    doc = policy({"it works": 0.01, "job failed": 0.01, "TypeError: x": 0.01})
+    assert vector_rates(doc, None, ERRORS) == [1.0] * 4
+    call = lua(doc)
+    assert all(call(m, s)[0] == 0 for m, s in ERRORS for _ in range(50))
+
+
+LATER, EARLIER = ((datetime.now(UTC) + timedelta(days=d)).strftime("%Y-%m-%dT%H:%M:%SZ") for d in (2, -2))
+SAID = {"owner": "ada", "reason": "because"}
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [
+        ({"overrides": [{"kind": "never_sample", "template": "user <*> logged in", **SAID}]}, 1.0),
+        ({"overrides": [{"kind": "cap", "rate": 0.05, "until": LATER, **SAID}]}, 0.05),
+        ({"overrides": [{"kind": "cap", "rate": 0.05, "until": EARLIER, **SAID}]}, 0.2),
+        ({"boosts": [{"factor": 3.0, "until": LATER, "reason": "spike"}]}, 0.6),
+        ({"boosts": [{"factor": 3.0, "until": EARLIER, "reason": "spike"}]}, 0.2),
+        (
+            {
+                "overrides": [
+                    {"kind": "never_sample", **SAID},
+                    {"kind": "cap", "rate": 0.1, "template": "user <*> logged in", "until": LATER, **SAID},
+                ]
+            },
+            0.1,
+        ),
+    ],
+)
+def test_what_stands_over_a_policy_holds_until_its_end(said: dict[str, Any], rate: float) -> None:
+    doc, said = policy({"user <*> logged in": 0.2}), overlay(**said)
+    log = ("user 17 logged in", "info")
+    assert decided(doc, said, *log) == pytest.approx(rate)
+    assert vector_rates(doc, said, [log]) == [pytest.approx(rate)]
+    stamps = _lua_stamps(doc, said, log[0])
+    assert len(stamps) == 1
+    assert (stamps.pop() or 1.0) == pytest.approx(rate)
+
+
+def _lua_stamps(doc: dict[str, Any], said: dict[str, Any], message: str) -> set[float | None]:
+    code = yaml.safe_load(export(doc, said, "fluentbit"))["pipeline"]["filters"][0]["code"]
+    runtime = lupa.LuaRuntime(encoding="utf-8")
+    runtime.execute(code)
+    found = set()
+    for _ in range(300):
+        record = runtime.table_from({"log": message, "service": doc["service"]})
+        answer, _, kept = runtime.globals().lipservice("tag", 0, record)
+        if answer >= 0:
+            found.add(kept["lipservice.sample_rate"])
+    return found
+
+
+def test_other_services_and_what_was_sampled_before_are_left_alone() -> None:
+    doc = policy({"tick": 0.01})
+    name, transforms = _vector(export(doc, None, "vector"))
+    transform = pyvrl.Transform(transforms[f"{name}_rates"]["source"] + "\n.")
+    call = lua(doc)
+    assert "lipservice.sample_rate" in transform.remap({"message": "tick", "service_name": "demo"})
+    for fields in ({"service": "another"}, {"sample_rate": "0.5"}, {"lipservice.sample_rate": 0.5}):
+        event = {"message": "tick", "severity": "info", "service": "demo", **fields}
+        assert transform.remap(dict(event)) == event
+        assert {call("tick", **fields)[0] for _ in range(50)} == {0}
+
+
+def test_the_sampler_of_vector_draws_by_the_rate_that_is_found_and_leaves_the_stamp() -> None:
+    _, transforms = _vector(export(policy({"tick": 0.25}), None, "vector"))
+    rates, sample, out = transforms.values()
+    event = pyvrl.Transform(rates["source"] + "\n.").remap({"message": "tick", "service": "demo"})
+    assert event[sample["ratio_field"]] == 0.25
+    assert pyvrl.Transform(out["source"] + "\n.").remap(event) == {
+        "message": "tick",
+        "service": "demo",
+        "lipservice.sample_rate": 0.25,
+    }
+    assert {"rate", "ratio"} & set(sample) == {"ratio"}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_service_in_shadow_has_everything_kept_and_the_export_says_so(to: str) -> None:
+    text = export(policy({"tick": 0.01}), None, to, mode="shadow")
+    assert "In shadow" in text
+    assert "tick" not in text
+
+
+def test_an_unknown_format_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UnknownFormatError, match="otelcol, vector, fluentbit"):
+        export(policy({}), None, "syslog")
+
+
+# No text leaves its quotes.
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_hostile_template_or_service_changes_nothing_of_the_structure(to: str) -> None:
+    tame = _shape(yaml.safe_load(export(policy({f"tame{i} <*>": 0.25 for i in range(len(HOSTILE))}), None, to)))
+    assert _shape(yaml.safe_load(export(policy(dict.fromkeys(HOSTILE, 0.25)), None, to))) == tame
+    for service in HOSTILE:
+        text = export(policy({}, service=service), None, to)
+        assert len(_shape(yaml.safe_load(text))) == len(_shape(yaml.safe_load(export(policy({}), None, to))))
+        assert "SECRET[" not in text
+        assert "${HOME}" not in text
+
+
+def _shape(value: Any) -> list[str]:
+    """The keys of a document, at their depth."""
+    if isinstance(value, dict):
+        return [f"{key}>{inner}" for key, of in value.items() for inner in ["", *_shape(of)]]
+    return [inner for of in value for inner in _shape(of)] if isinstance(value, list) else []
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(HOSTILE)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(TEXT, min_size=1, max_size=3, unique=True), TEXT)
+def test_any_template_compiles_and_matches_its_own_text(texts: list[str], around: str) -> None:
+    masked = {mask(repair(text)): 0.25 for text in texts}
+    doc = policy(masked)
+    said = overlay(overrides=[{"kind": "cap", "rate": 0.125, "template": around or "x", "until": LATER, **SAID}])
+    texts = [text for text in masked if mask(text) == text]
+    wanted = [decided(doc, said, text, "info") for text in texts]
+    assert vector_rates(doc, said, [(text, "info") for text in texts]) == pytest.approx(wanted)
+    assert lua(doc, said)("never seen by anyone zzz", "error") == (0, None)
+    for statement in _ottl(export(doc, said, "otelcol")):
+        _readable(statement)
+
+
+# OpenTelemetry Collector: the documented keys, and expressions as RE2 reads them.
+
+TRANSFORM = {"error_mode", "log_statements"}
+GROUP = {"context", "conditions", "statements"}
+SAMPLER: dict[str, set[Any]] = {
+    "mode": {"hash_seed", "proportional", "equalizing"},
+    "attribute_source": {"traceID", "record"},
+    "sampling_percentage": {0},
+    "fail_closed": {False},
+}
+FUNCTIONS = {
+    *("set", "replace_pattern", "delete_key", "IsMatch", "IsString", "Concat", "UUID", "Now", "Time", "Int", "Double"),
+}
+_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def _otelcol(text: str) -> dict[str, Any]:
+    assert "$" not in text.replace("$$", "")
+    loaded = yaml.safe_load(text.replace("$$", "$"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def _ottl(text: str) -> list[str]:
+    groups = [group for of in _otelcol(text)["processors"].values() for group in of.get("log_statements", ())]
+    return [line for group in groups for line in (*group.get("conditions", ()), *group["statements"])]
+
+
+def _readable(statement: str) -> None:
+    """Its strings are whole, its expressions RE2's, and nothing else in it comes from a log."""
+    for expression in re.findall(r'IsMatch\([^,"]*(?:\["[^"]*"\])?, ("(?:[^"\\]|\\.)*")\)', statement):
+        re2.compile(_unquote(expression))
+    rest = _LITERAL.sub("", statement)
+    assert re.fullmatch(r"[A-Za-z0-9_ .,()\[\]=!<>*+/]*", rest), rest
+    assert set(re.findall(r"([A-Za-z_]+)\(", rest)) <= FUNCTIONS | {"and", "or", "not"} | {"where"}
+    assert rest.count("(") == rest.count(")")
+
+
+def _unquote(literal: str) -> str:
+    """A Go string, of the escapes that are used."""
+    return re.sub(r"\\(\\|x00)", lambda m: chr(0) if m[1] == "x00" else m[1], literal[1:-1])
+
+
+def test_every_key_of_the_collectors_fragment_is_documented_and_every_statement_can_be_read() -> None:
+    said = overlay(
+        overrides=[{"kind": "cap", "rate": 0.1, "template": "tick <*>", "until": LATER, **SAID}],
+        boosts=[{"factor": 3.0, "until": LATER, "reason": "spike"}],
+    )
+    doc = policy(dict.fromkeys((*HOSTILE, *(f"word{i} <*> done" for i in range(100))), 0.25), environment="")
+    document = _otelcol(export(doc, said, "otelcol"))
+    assert set(document) == {"processors", "service"}
+    assert document["service"]["pipelines"]["logs"]["processors"] == list(document["processors"])
+    for name, processor in document["processors"].items():
+        if name.startswith("transform/"):
+            assert set(processor) == TRANSFORM
+            assert all(set(group) <= GROUP and group["context"] == "log" for group in processor["log_statements"])
+        else:
+            assert name.startswith("probabilistic_sampler/")
+            assert set(processor) == {*SAMPLER, "sampling_priority", "from_attribute"}
+            assert all(processor[key] in values for key, values in SAMPLER.items())
+    statements = _ottl(export(doc, said, "otelcol"))
+    for statement in statements:
+        _readable(statement)
+    assert sum("= 0.25" in s or ", 0.25)" in s for s in statements) >= len(doc["pattern_rates"])
+    assert any(s.startswith("set(") and "Now() < Time(" in s for s in statements)
+
+
+def test_a_boost_without_its_end_in_force_is_a_condition_of_every_target() -> None:
+    said = overlay(boosts=[{"factor": 3.0, "until": LATER, "reason": "spike"}])
+    doc = policy({"tick": 0.2})
+    assert f"now() < t'{LATER}'" in export(doc, said, "vector")
+    assert f'Time("{LATER}"' in "\n".join(_ottl(export(doc, said, "otelcol")))
+    assert "boost" in export(doc, said, "fluentbit")
+
+
+def test_masks_and_error_words_mean_the_same_in_re2() -> None:
+    texts = (
+        {m for m, _ in _messages(2)}
+        | set(HOSTILE)
+        | {
+            *(
+                "no errors",
+                "failed=0",
+                "3 failed, 0 errors",
+                "error: null",
+                "on_error set",
+                "/errors/404",
+                "TypeError: x",
+            ),
+            *(
+                "worker 0 failed",
+                "error=oops failed=0 x",
+                "12 passed, 0 failed",
+                "NullPointerException at",
+                "fail-safe",
+            ),
+        }
+    )
+    for text in sorted(texts):
+        masked = error = text
+        for expression, replacement in MASK_STEPS:
+            masked = re2.sub(expression, replacement, masked)
+        assert masked == mask(text)
+        for expression, groups in TAKEN_BACK:
+            error = re2.sub(expression, " ! ".join(["", *(f"\\{i + 1}" for i in range(groups))]) or " ! ", error)
+        found = all(re2.search(e, t) for e, t in ((ERROR_STEMS, text), (ERROR_WORDS, text), (ERROR_WORDS, error)))
+        assert found == error_like(text), text
