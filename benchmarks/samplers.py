@@ -127,7 +127,7 @@ def ours(at: Day, made: dict[tuple[str, str], Policy]) -> Rates:
     for scope, part in at.raw.groupby(SCOPE, sort=True):
         if policy := made.get((str(scope[0]), str(scope[1]))):
             found = replay(part, document(policy))
-            first[part.index], rate[part.index] = found.sure, found.rate[:, None]
+            first[part.index], rate[part.index] = found.sure, found.rate
     return Rates(first, rate)
 
 
@@ -156,6 +156,17 @@ def peers(at: Day, before: np.ndarray, mine: Rates) -> dict[str, Rates]:
         for name, (rates, most) in scales.items():
             found[name][rows] = _scaled(rates, bytes_[rows], float(kept_bytes[rows].sum()), most)
     return {name: Rates(np.zeros(hours.shape), rate) for name, rate in found.items()}
+
+
+def dynsampler_by_team(at: Day, before: np.ndarray, mine: Rates) -> Rates:
+    """dynsampler's rates of `peers`, at the bytes that ours keep of the whole day."""
+    hours, pattern = frames.hours_matrix(at.raw), at.pattern
+    counts = np.zeros((len(at.signatures), frames.HOURS))
+    np.add.at(counts, pattern, hours)
+    rates = partial(_dynamic, moving_averages(before, counts), pattern)
+    per_log = at.bytes_per_log[:, None]
+    rate = _scaled(rates, hours * per_log, float((mine.kept(hours) * per_log).sum()), 1.0)
+    return Rates(np.zeros(hours.shape), rate)
 
 
 def _by_severity(rates: np.ndarray, scale: float) -> np.ndarray:

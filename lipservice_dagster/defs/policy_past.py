@@ -7,6 +7,12 @@ for it and asks for no chain of others; a day of the window that is not there ye
 the policy holds the fingerprint of what it was counted from, by which it is found (`storage.windows.stale_policies`)
 and made again once the days before are others.
 
+Declared, it would be a dependency of `policies` on themselves. Dagster 1.13 then starts no partition of a backfill in
+one run with the assets it is made from, while these are asked for in the same tick ("Self-dependant assets cannot be
+materialized in the same run as other assets"), and lets it wait for each earlier partition of the backfill that is
+neither materialised nor in the same run (`_get_cant_run_because_of_parent_reason` in asset_backfill.py). A team-day
+would no longer be one run, and a day that fails would hold up all that follow.
+
 Overrides are taken as they stood when the day ended, so that a day made again has the same policy; what people said
 since holds all the same, first in the decision.
 """

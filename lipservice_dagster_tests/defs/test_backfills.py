@@ -20,8 +20,8 @@ from lipservice_dagster_tests.logs import at, log, store
 LAST = date(2026, 9, 10)
 DAYS = 10
 TEAMS = (1, 2)
-# Windows (also that of the rates' ramp) that are shorter than the days: what is made anew leaves some days as they are.
-WINDOWS = {"window_days": 4, "backtest_days": 3, "backtest_min_days": 2, "fall_a_day": 0.25}
+# Windows that are shorter than the days: what is made anew leaves some days as they are.
+WINDOWS = {"window_days": 4, "backtest_days": 3, "backtest_min_days": 2}
 Make = Callable[..., World]
 
 

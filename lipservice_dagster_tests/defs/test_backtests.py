@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from lipservice_dagster.core.boosts import Boost
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.log_store import LogWriter
 from lipservice_dagster.partitions import TeamDay
-from lipservice_dagster.storage import releases
+from lipservice_dagster.storage import boosts, overrides, releases
 from lipservice_dagster.storage import tables as stored
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.dropped import dropped
@@ -188,6 +190,52 @@ def test_a_release_in_the_middle_of_a_day_counts_from_its_hour(world: Make) -> N
     found.run(1, day(1))
     (row,) = read(found.database, "savings", [TeamDay(1, day(1))]).to_dict("records")
     assert (row["live_hours"], row["expected_logs"]) == (8, 2000)
+
+
+def test_an_anomaly_of_an_open_day_raises_a_boost_that_is_served_and_no_base_rates(world: Make) -> None:
+    found = world(first_day=date(2026, 1, 1))
+    now = datetime.now(UTC)
+    today, hour = now.date(), now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    if hour.date() != today:
+        pytest.skip("in the first hour of a day there is no whole hour to look at")
+    records = [
+        log(f"reading {i} done", timestamp=hour - timedelta(hours=h, minutes=i), service=b"calm")
+        for h in range(6 * 24)
+        for i in range(50)
+    ]
+    records += [log(f"reading {i} done", timestamp=hour + timedelta(seconds=i), service=b"calm") for i in range(3000)]
+    store(found.store, {1: records})
+    found.run(1, today - timedelta(days=5), today)
+    raised = overlays(found.database, [1], now).of(1, "calm", "", datetime.now(UTC))
+    assert raised.boosts == ()  # it was added after ``now``
+    later = datetime.now(UTC)
+    served = overlays(found.database, [1], later).of(1, "calm", "", later)
+    assert {(b.factor, b.until) for b in served.boosts} == {(10.0, hour + timedelta(hours=7))}
+    assert all(release.day < today for release in releases.history(found.database, 1, "calm", ""))
+
+
+def test_what_people_and_incidents_said_of_a_day_is_in_its_savings_and_in_its_replay(world: Make) -> None:
+    found = world(backtest_min_days=1)
+    for n in range(2):
+        written(found.store, n, "calm", reading=4000)
+    found.run(1, day(0))
+    live = by_hand(found, "calm", LIVE)
+    with found.database.engine.begin() as connection:
+        connection.execute(sa.update(stored.releases).values(released_at=at(-1, day(1))))
+    (entry,) = live.document["pattern_rates"]
+    word: dict[str, Any] = {"owner": "ada", "reason": "so it is", "until": at(12, day(1))}
+    overrides.add(found.database, 1, "calm", "never_sample", now=at(6, day(1)), **word)
+    boost = Boost(1, "calm", "", "", at(12, day(1)), at(18, day(1)), 1.5, "", "a spike")
+    boosts.add(found.database, [boost], now=at(15, day(1)))
+    found.run(1, day(1))
+    hourly, rate = 4000 / 24, entry["rate"]
+    (saved,) = read(found.database, "savings", [TeamDay(1, day(1))]).to_dict("records")
+    assert saved["expected_logs"] == pytest.approx(hourly * (6 + 15 * rate + 3 * min(1.5 * rate, 1)), rel=0.01)
+    (replayed,) = read(found.database, "replays", [TeamDay(1, day(1))]).to_dict("records")
+    assert replayed["kept_logs"] == pytest.approx(hourly * (6 + 18 * rate), rel=0.01)  # no report raised that boost
+    before = found.tables()
+    found.run(1, day(1))
+    assert found.tables() == before
 
 
 def test_demo_anomalies_are_replayed_and_raise_boosts_apart_from_the_base(world: Make) -> None:

@@ -172,6 +172,55 @@ def test_policies_are_stale_where_the_goals_of_days_before_or_what_their_day_hol
     assert stale(found) == {day(1): POLICY}
 
 
+def test_another_budget_makes_new_versions_of_its_teams_latest_policies_and_touches_nothing_else(world: Make) -> None:
+    found = world(backtest_days=2)
+    for back in range(DAYS):
+        logs = [log(f"reading {i} done", timestamp=at(24 * i / 1500, day(back))) for i in range(1500)]
+        store(found.store, {1: logs})
+    found.run(1, day(DAYS - 1), LAST)
+    before, shares = found.tables(), _shares(found)
+    own = {"team_budgets": {1: {"reduction": 0.3}}}
+    assert stale(found, team_budgets={2: {"reduction": 0.3}}) == {}
+    assert stale(found, **own) == {day(back): POLICY for back in (2, 1, 0)}
+    asked_for_less = world(backtest_days=2, **own)
+    asked_for_less.instance.add_dynamic_partitions("teams", ["1"])
+    asked = settle(asked_for_less)
+    made = {assets_of(request) for request in asked}
+    assert frozenset(POLICY) in made
+    assert made <= {frozenset(a) for a in (POLICY, REPLAY, VERDICT)}
+    after = found.tables()
+    for table in set(before) - {"policies", "replays", "backtests"}:
+        assert after[table] == before[table]
+    assert stale(found, **own) == {}
+    assert [kept > was for kept, was in zip(_shares(found), shares, strict=True)] == [False, True, True, True]
+    told = asked_for_less.instance.get_latest_materialization_event(dg.AssetKey("policies"))
+    assert told is not None
+    assert told.asset_materialization.metadata["budget"].value == "save 30% of each service's bytes"  # type: ignore[union-attr]
+    assert settle(asked_for_less) == []
+
+
+def _shares(world: World) -> list[float]:
+    """What of its bytes each day's policies keep."""
+    statement = "SELECT sum(kept_bytes) / sum(bytes) FROM policies GROUP BY day ORDER BY day"
+    with world.database.engine.connect() as connection:
+        return [row[0] for row in connection.exec_driver_sql(statement)]
+
+
+def test_days_made_out_of_order_by_hand_end_in_the_same_policies(world: Make, another_database: Database) -> None:
+    """The ramp reads days before, which no dependency of the graph declares: what was made too early is found."""
+    asked = {"target_reduction": 0.95, "floor_per_hour": 0.1, "window_days": 1}
+    ordered, mixed = world(**asked), world(on=another_database, **asked)
+    fill(ordered)
+    ordered.run(1, day(DAYS - 1), LAST)
+    assert settle(ordered) == []
+    for back in (2, 1, 0, 3):
+        mixed.run(1, day(back))
+    assert mixed.tables()["policies"] != ordered.tables()["policies"]
+    made = {assets_of(request) for request in settle(mixed)}
+    assert frozenset(POLICY) in made
+    assert mixed.tables() == ordered.tables()
+
+
 def test_savings_older_than_their_logs_are_made_again(world: Make) -> None:
     found = world()
     fill(found)
