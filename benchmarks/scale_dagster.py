@@ -141,8 +141,10 @@ def _asked(port: int, question: bytes) -> float:
             time.sleep(0.5)
             continue
         node = told["data"]["assetNodeOrError"]
-        if "assetPartitionStatuses" not in node and time.monotonic() < deadline:
-            time.sleep(0.5)  # the code location is being loaded
+        if "assetPartitionStatuses" not in node:  # the code location is being loaded
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the webserver does not know the asset: {told}")
+            time.sleep(0.5)
             continue
         if not node["assetPartitionStatuses"]["ranges"]:
             raise RuntimeError("the page would show no partition as made")
