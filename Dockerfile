@@ -7,7 +7,7 @@ COPY lipservice_sampler ./lipservice_sampler
 COPY lipservice_dagster ./lipservice_dagster
 COPY dbt_models ./dbt_models
 # Overrides and not constraints: the lock says exactly what is installed. What only tests need is left out.
-RUN uv pip install --no-cache --no-sources --python /opt/lipservice/venv/bin/python --override requirements.lock \
+RUN uv pip install --no-cache --no-sources --compile-bytecode --python /opt/lipservice/venv/bin/python --override requirements.lock \
     ./lipservice_sampler ".[openai]"
 # The marts' manifest, made once here: the code location then loads without parsing dbt's project.
 RUN cd / && /opt/lipservice/venv/bin/python -m lipservice_dagster.storage.dbt

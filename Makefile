@@ -19,7 +19,7 @@ $(LOCKED): requirements.lock pyproject.toml lipservice_sampler/pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Could not make $(VENV) with $(PYTHON); on Debian and Ubuntu, install its venv package (apt install python3-venv)" >&2; exit 1; }
 	@echo "Installing the locked versions into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^uv==' requirements.lock)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e lipservice_sampler -e .
 	@$(BIN)/python -m lipservice_dagster.storage.dbt
 	@touch $@

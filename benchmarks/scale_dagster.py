@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,8 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -60,37 +58,13 @@ def fill_tables(database: Database, first: date, teams: int, days: int) -> int:
         return connection.execute(sa.text("SELECT count(*) FROM materializations")).scalar_one()
 
 
-def fill_store(root: Path, first: date, teams: int, days: int) -> int:
-    """A small file a team-day, all the same one; how many."""
-    import pyarrow as pa
-
-    from lipservice_dagster.local.log_store import LOGS_SCHEMA, LogWriter
-
-    last = first + timedelta(days=days - 1)
-    at = datetime(last.year, last.month, last.day, tzinfo=UTC)
-    record: dict[str, Any] = {f.name: b"" if pa.types.is_binary(f.type) else "" for f in LOGS_SCHEMA}
-    record |= {"timestamp": at, "observed_timestamp": at, "severity_number": 9, "body": b"a log"}
-    record |= {"resource_attributes": [], "attributes": []}
-    with LogWriter(root) as writer:
-        writer.add(1, pa.Table.from_pylist([record], schema=LOGS_SCHEMA))
-    (made,) = (root / "logs").glob("team_id=1/day=*/*.parquet")
-    for team in range(2, teams + 1):
-        folders = [root / "logs" / f"team_id={team}" / f"day={first + timedelta(days=n)}" for n in range(days)]
-        for folder in folders:
-            folder.mkdir(parents=True)
-        shutil.copy(made, folders[0])  # a file has no more than 65,000 names
-        for folder in folders[1:]:
-            os.link(folders[0] / made.name, folder / made.name)
-    return (teams - 1) * days + 1
-
-
-def tick(found: Graph, sensor: str, resources: Mapping[str, Any]) -> float:
+def tick(found: Graph, sensor: str, resources: Mapping[str, Any], cursor: str | None = None) -> float:
     """Seconds of a sensor's evaluation that asks for nothing."""
     graph = found.definitions.get_repository_def()
     needed = {name: resources[name] for name in graph.get_sensor_def(sensor).required_resource_keys}
     with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as on_disk:
         context = dg.build_sensor_context(
-            found.instance, instance_ref=on_disk.get_ref(), repository_def=graph, resources=needed
+            found.instance, instance_ref=on_disk.get_ref(), repository_def=graph, resources=needed, cursor=cursor
         )
     start = time.perf_counter()
     answer = graph.get_sensor_def(sensor).evaluate_tick(context)
@@ -166,7 +140,12 @@ def _asked(port: int, question: bytes) -> float:
                 raise
             time.sleep(0.5)
             continue
-        ranges = told["data"]["assetNodeOrError"]["assetPartitionStatuses"]["ranges"]
-        if not ranges:
+        node = told["data"]["assetNodeOrError"]
+        if "assetPartitionStatuses" not in node:  # the code location is being loaded
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the webserver does not know the asset: {told}")
+            time.sleep(0.5)
+            continue
+        if not node["assetPartitionStatuses"]["ranges"]:
             raise RuntimeError("the page would show no partition as made")
         return time.perf_counter() - start

@@ -33,7 +33,7 @@ class Tick:
     spikes: int
 
 
-def fill(root: Path, teams: int, days: int, today: date) -> int:
+def fill(root: Path, teams: int, days: int, today: date, spiking: int = SPIKING) -> int:
     """Volumes of two severities of each team's services every five minutes, as ingest leaves them, and a burst of a few
     teams at 12:00 of today; how many rows.
     """
@@ -47,7 +47,7 @@ def fill(root: Path, teams: int, days: int, today: date) -> int:
         bucket = np.repeat(np.arange(288), teams * each)
         counts = rng.poisson(20, len(team))
         if back == 0:
-            counts[(team <= SPIKING) & (bucket == 12 * 12)] += 3_000
+            counts[(team <= spiking) & (bucket == 12 * 12)] += 3_000
         service = pa.array(np.tile(np.repeat(np.arange(SERVICES), 2), 288 * teams))
         severity = pa.array(np.tile([0, 1], 288 * teams * SERVICES))
         columns = {

@@ -262,6 +262,14 @@ class Settings(BaseSettings):
     marts_patterns: int = Field(
         default=50, ge=1, description="Patterns of a team-day in the mart of the noisiest; the others are one row."
     )
+    discover_seconds: int = Field(default=60, ge=1, description="Seconds between two looks for new teams.")
+    spike_seconds: int = Field(default=120, ge=1, description="Seconds between two looks for volume spikes.")
+    late_seconds: int = Field(default=600, ge=1, description="Seconds between two looks for late logs.")
+    stale_seconds: int = Field(default=120, ge=1, description="Seconds between two looks for stale reports.")
+    notify_seconds: int = Field(default=60, ge=1, description="Seconds between two looks for what to tell the webhook.")
+    marts_seconds: int = Field(
+        default=300, ge=1, description="Seconds between two looks for days whose teams are done."
+    )
     concurrent_runs: int = Field(default=2, ge=1, description="Dagster runs at a time on the embedded stack.")
     log_store_concurrent_runs: int = Field(
         default=2,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter
 
 _HALF_LIVES = (0.0, 2.0, 8.0, 24.0)  # hours, a point at least
 _POWERS = (0.5, 1.0)
@@ -35,6 +34,8 @@ class Runs:
 
 def decayed(x: np.ndarray, half_life: float) -> np.ndarray:
     """Sums along time in which a value counts half after ``half_life`` points; each point counts itself."""
+    from scipy.signal import lfilter  # takes a second to import, for which the load of the graph need not wait
+
     sums: np.ndarray = lfilter([1.0], [1.0, -(0.5 ** (1 / half_life))], x, axis=-1)
     return sums
 

@@ -12,7 +12,7 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from lipservice_dagster.core.anomalies_frame import frame, key_columns
 from lipservice_dagster.core.anomalies_points import Judged
@@ -67,7 +67,7 @@ def zscore_rule(
     """
 
     def sure(z: float) -> tuple[float, float]:
-        p = 2 * float(stats.norm.sf(abs(z)))
+        p = 2 * float(special.ndtr(-abs(z)))
         return p, 1 - p
 
     return _rule(series, team_id, day, hours, settings, _z_scores, Z_SCORES, sure)

@@ -64,8 +64,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.sparse.csgraph import minimum_spanning_tree
-from sklearn.cluster import DBSCAN
-from sklearn.feature_extraction.text import TfidfTransformer
 
 from lipservice_dagster.core.clustering_words import label, words
 from lipservice_dagster.core.frames import CLUSTERS, SEVERITIES, empty
@@ -153,6 +151,8 @@ def _node_families(nodes: Sequence[tuple[str, tuple[str, ...]]], eps: float, ser
     if not nodes:
         return np.zeros(0, dtype=np.int64)
     counts = _count_matrix([bag for _, bag in nodes])
+    from sklearn.feature_extraction.text import TfidfTransformer  # a second, for which the graph's load need not wait
+
     tfidf = TfidfTransformer(norm="l2", smooth_idf=True, sublinear_tf=True).fit_transform(counts)
     _, service = np.unique(np.array([s for s, _ in nodes], dtype=object).astype(str), return_inverse=True)
     tfidf = sparse.csr_matrix(tfidf)
@@ -279,6 +279,8 @@ def _dots(a: sparse.csr_matrix, b: sparse.csr_matrix, i: np.ndarray, j: np.ndarr
 def _dbscan(forest: sparse.csr_matrix, eps: float) -> np.ndarray:
     if forest.nnz == 0:  # DBSCAN wants at least one stored distance
         return np.full(forest.shape[0], -1, dtype=np.int64)
+    from sklearn.cluster import DBSCAN  # as above
+
     return np.asarray(DBSCAN(eps=eps, min_samples=2, metric="precomputed").fit_predict(forest), dtype=np.int64)
 
 

@@ -24,7 +24,7 @@ from lipservice_dagster.core.anomalies_text import (
 from lipservice_dagster.core.series import Series
 from lipservice_dagster.core.window import day_series
 from lipservice_dagster.defs import shown
-from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days, trailing_window
 from lipservice_dagster.storage import materializations, windows
 from lipservice_dagster.storage.database import Database
@@ -72,7 +72,7 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int, detector: 
                 keys = {"team_id": at.team_id, "day": at.day, "window_fingerprint": prints[at]}
                 reports.append(keys | report)
                 found.append(anomalies)
-                context.add_asset_metadata(_shown(at, report, series, anomalies, detector), partition_key=str(at))
+                show(context, at, _shown(at, report, series, anomalies, detector))
         return TeamDayRows(
             {
                 "anomaly_reports": pd.DataFrame(reports, columns=list(frames.ANOMALY_REPORTS)),

@@ -15,7 +15,7 @@ from lipservice_dagster.core.boosts import BoostSettings, boosts_of
 from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.window import day_series
 from lipservice_dagster.defs import shown
-from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days, trailing_window
 from lipservice_dagster.storage import materializations, served
 from lipservice_dagster.storage.database import Database
@@ -107,7 +107,7 @@ def build(
         rows = frames.stack(made)
         for at in wanted:
             of_day = rows[(rows["team_id"] == at.team_id) & (rows["day"] == at.day)]
-            context.add_asset_metadata({"dagster/partition_row_count": len(of_day)}, partition_key=str(at))
+            show(context, at, {"dagster/partition_row_count": len(of_day)})
         inputs = [raw_logs, signatures, anomaly_reports, policies]
         return TeamDayRows({"replays": rows}, wanted, made_from=inputs)
 
@@ -246,7 +246,9 @@ def _show(context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, pr
     table = rows.assign(saved=share, state=state).sort_values(["bytes", "service"], ascending=[False, True])
     days = rows["days"].where(rows["days"] > 0)
     columns = ["service", "environment", "state", "saved", "why", "count_error", "pattern_error"]
-    context.add_asset_metadata(
+    show(
+        context,
+        at,
         {
             "dagster/partition_row_count": len(rows),
             **{name: int((state == name).sum()) for name in ("passed", "failed", "learning")},
@@ -259,5 +261,4 @@ def _show(context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, pr
                 f"Share of the bytes saved on days not seen before, {at.day}",
             ),
         },
-        partition_key=str(at),
     )

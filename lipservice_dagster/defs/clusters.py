@@ -5,8 +5,8 @@ import dagster as dg
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.clustering import cluster
 from lipservice_dagster.defs import shown
-from lipservice_dagster.defs.team_day_asset import team_day_asset
-from lipservice_dagster.partitions import team_days
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
+from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
 
@@ -28,17 +28,18 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         found = []
         for _, tables in signatures.by_team():
             patterns = tables.read()
-            for (_, day), part in patterns.groupby(["team_id", "day"]):
+            for (team_id, day), part in patterns.groupby(["team_id", "day"]):
                 found.append(families := cluster(part))
                 largest = families.sort_values(["logs", "cluster"], ascending=[False, True])
-                context.add_asset_metadata(
+                show(
+                    context,
+                    TeamDay(int(team_id), day),
                     {
                         "dagster/partition_row_count": len(families),
                         "signatures": len(part),
                         "families_of_several": int((families["size"] > 1).sum()),
                         "largest": shown.table(largest, ["label", "size", "logs", "bytes", "template"]),
                     },
-                    partition_key=f"{day}|{part['team_id'].iloc[0]}",
                 )
         rows = frames.stack([frames.empty(frames.CLUSTERS), *found])
         return TeamDayRows({"clusters": rows}, wanted, made_from=[signatures])

@@ -61,7 +61,7 @@ def build(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name=NAME,
         job_name=JOB,
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=settings.discover_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Adds a partition for each team that has logged lately, and makes a new team's trailing days once.",
     )

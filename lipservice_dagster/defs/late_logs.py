@@ -28,7 +28,7 @@ def build(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name=NAME,
         job_name=JOB,
-        minimum_interval_seconds=600,
+        minimum_interval_seconds=settings.late_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Makes the latest closed days again where logs have arrived since they were read.",
     )

@@ -136,7 +136,7 @@ def build_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name=SENSOR,
         job_name=JOB,
-        minimum_interval_seconds=300,
+        minimum_interval_seconds=settings.marts_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Makes the marts of a day once its teams are done, and again where its tables have changed since.",
     )

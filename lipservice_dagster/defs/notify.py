@@ -19,7 +19,7 @@ def build(settings: Settings) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=NAME,
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=settings.notify_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells a webhook of failed runs, failed gates and anomalies of high severity, once each.",
     )

@@ -14,7 +14,7 @@ from lipservice_dagster.core.ramp import goals_fingerprint
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.advising import Advice, Consultation
 from lipservice_dagster.defs.policy_past import Past, share
-from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
@@ -152,7 +152,9 @@ def _show(
 ) -> None:
     shown_rows = rows.assign(saved=1 - rows["kept_bytes"] / rows["bytes"].where(rows["bytes"] > 0))
     total, kept = float(rows["bytes"].sum()), float(rows["kept_bytes"].sum())
-    context.add_asset_metadata(
+    show(
+        context,
+        at,
         {
             "dagster/partition_row_count": len(rows),
             "expected_saving_share": round(1 - kept / total, 4) if total else 0.0,
@@ -166,5 +168,4 @@ def _show(
             ),
         }
         | advice.metadata(),
-        partition_key=str(at),
     )

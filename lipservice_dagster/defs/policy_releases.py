@@ -12,7 +12,7 @@ from lipservice_dagster.core.boosts import Boost, BoostSettings, boosts_of
 from lipservice_dagster.core.policy import keep_all, to_json, version
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.asked import ONLY_BOOSTS
-from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage import boosts, materializations, releases, runs
 from lipservice_dagster.storage.database import Database
@@ -113,11 +113,12 @@ def _show(
     boosted = ["service", "environment", "template", "starts_at", "ends_at", "factor", "reason"]
     for at in days:
         of_day = pd.DataFrame([vars(b) for b in raised if b.starts_at.date() == at.day], columns=boosted)
-        context.add_asset_metadata(
+        show(
+            context,
+            at,
             {
                 "added": sum(r.day == at.day for r in added),
                 "in_force": shown.table(current, columns, 50),
                 "boosts": shown.table(of_day, boosted, 50),
             },
-            partition_key=str(at),
         )

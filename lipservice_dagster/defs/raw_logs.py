@@ -7,7 +7,7 @@ import pandas as pd
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.defs import shown
-from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import Bounds, TeamDay, team_days
 from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.storage import materializations, services
@@ -148,7 +148,7 @@ def _show(
     by_partition = dict(tuple(rows.groupby(["team_id", "day"])))
     for at in wanted:
         if at in kept:
-            context.add_asset_metadata({"kept": kept[at]}, partition_key=str(at))
+            show(context, at, {"kept": kept[at]})
             continue
         part = by_partition.get((at.team_id, at.day), rows.iloc[:0])
         volumes = (
@@ -156,7 +156,9 @@ def _show(
             .agg(messages=("message_id", "nunique"), logs=("logs", "sum"), bytes=("bytes", "sum"))
             .sort_values(["bytes", "service", "environment"], ascending=[False, True, True])
         )
-        context.add_asset_metadata(
+        show(
+            context,
+            at,
             {
                 "dagster/partition_row_count": len(part),
                 "logs": int(part["logs"].sum()),
@@ -165,5 +167,4 @@ def _show(
                 "services": shown.table(volumes, ["service", "environment", "messages", "logs", "bytes"], 50),
                 "logs_per_hour": shown.hourly(frames.hours_matrix(part).sum(axis=0), f"Logs per hour, {at}"),
             },
-            partition_key=str(at),
         )

@@ -6,7 +6,7 @@ import pandas as pd
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.savings import InForce, savings_of
 from lipservice_dagster.defs import shown
-from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage import materializations, releases, served
 from lipservice_dagster.storage.database import Database
@@ -79,7 +79,9 @@ def _in_force(database: Database, at: TeamDay) -> dict[tuple[str, str], list[InF
 def _show(context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, price_per_gb: float) -> None:
     saved, expected = (float((rows["bytes"] - rows[c]).sum()) for c in ("kept_bytes", "expected_bytes"))
     columns = ["service", "environment", "version", "live_hours", "bytes", "kept_bytes", "expected_bytes"]
-    context.add_asset_metadata(
+    show(
+        context,
+        at,
         {
             "dagster/partition_row_count": len(rows),
             "saved_bytes": saved,
@@ -88,5 +90,4 @@ def _show(context: dg.AssetExecutionContext, at: TeamDay, rows: pd.DataFrame, pr
             "expected_money": round(expected / _GB * price_per_gb, 4),
             "savings": shown.table(rows, columns, 50),
         },
-        partition_key=str(at),
     )

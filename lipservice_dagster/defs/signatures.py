@@ -9,7 +9,7 @@ from lipservice_dagster.core import frames
 from lipservice_dagster.core.signatures import matched_share, signatures_of
 from lipservice_dagster.core.templates import TEMPLATES_VERSION
 from lipservice_dagster.defs import shown
-from lipservice_dagster.defs.team_day_asset import team_day_asset
+from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
@@ -76,7 +76,9 @@ def _show(
         top = part.sort_values(["logs", "service", "template"], ascending=[False, True, True])
         logs = int(part["logs"].sum())
         before = known.get(at.day - timedelta(days=1))
-        context.add_asset_metadata(
+        show(
+            context,
+            at,
             {
                 "dagster/partition_row_count": len(part),
                 "logs": logs,
@@ -87,7 +89,6 @@ def _show(
                 **({} if before is None else {"matched_by_the_day_before": round(matched_share(masked, before), 4)}),
                 "top_patterns": shown.table(top, ["service", "environment", "template", "logs", "bytes"]),
             },
-            partition_key=str(at),
         )
 
 

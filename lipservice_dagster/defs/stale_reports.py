@@ -26,7 +26,7 @@ def build(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name=NAME,
         job_name=JOB,
-        minimum_interval_seconds=120,
+        minimum_interval_seconds=settings.stale_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Makes anomaly reports, and what follows from them, again whose window has changed since.",
     )

@@ -66,7 +66,7 @@ def build(settings: Settings, rule: SpikeSettings) -> dg.SensorDefinition:
     @dg.sensor(
         name=NAME,
         job_name=JOB,
-        minimum_interval_seconds=120,
+        minimum_interval_seconds=settings.spike_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reports on today, and boosts, where a service logs far more than at these hours of other days.",
     )

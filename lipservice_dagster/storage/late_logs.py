@@ -32,7 +32,7 @@ SELECT m.team_id, m.day, source.logs,
                   AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
   FROM unnest(CAST(:teams AS int[]), CAST(:days AS date[]), CAST(:logs AS bigint[])) AS source (team_id, day, logs)
   JOIN materializations AS m ON (m.asset, m.team_id, m.day) = ('raw_logs', source.team_id, source.day)
- WHERE m.fingerprint IS NOT NULL AND m.checked_at < :made_before
+ WHERE m.fingerprint IS NOT NULL AND m.kept IS NULL AND m.checked_at < :made_before
    AND (m.logs IS DISTINCT FROM source.logs OR m.hours < :whole)
  ORDER BY m.day, m.team_id
 """
@@ -43,7 +43,8 @@ def changed(
 ) -> list[Stale]:
     """Of these closed team-days those that were made before, from another number of logs or while they were open.
 
-    ``source``: the logs that the store holds. In one query, the earliest day first. A run that began longer than
+    ``source``: the logs that the store holds, by its volumes; these may outlast the logs, so days that were found
+    expired are left alone. In one query, the earliest day first. A run that began longer than
     ``longest_run`` ago and never told its end is not at work any more.
     """
     ordered = sorted(source)

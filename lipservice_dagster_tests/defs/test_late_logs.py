@@ -55,6 +55,21 @@ def test_a_day_that_was_read_while_it_was_open_is_made_again_once_it_has_closed(
     assert [r.partition_key for r in found.tick("late_logs").run_requests] == [str(TeamDay(1, last))]
 
 
+def test_a_day_that_keeps_its_logs_is_left_alone_where_volumes_outlast_them(world: Callable[..., World]) -> None:
+    last = (datetime.now(UTC) - timedelta(hours=1)).date() - timedelta(days=1)
+    found = world(first_day=last - timedelta(days=5), daily_run_time="00:00")
+    store(found.store, {1: [log("a", timestamp=at(9, last))]})
+    found.run(1, last)
+    store(found.store, {1: [log("late", timestamp=at(10, last))]})
+    shutil.rmtree(found.store / "logs")
+    age(found)
+    (request,) = found.tick("late_logs").run_requests
+    found.ask(request, "late_logs")
+    assert materializations.of(found.database, "raw_logs", [TeamDay(1, last)])[TeamDay(1, last)].kept
+    age(found)
+    assert not found.tick("late_logs").run_requests
+
+
 def test_every_asset_of_the_graph_is_made_again(world: Callable[..., World]) -> None:
     job = world().graph.definitions.resolve_job_def("team_day")
     assert {k.to_user_string() for k in job.asset_layer.executable_asset_keys} == set(ASSETS)
