@@ -92,7 +92,7 @@ def judge_by_zscore(values: np.ndarray) -> Judged:
     """
     mean, deviation = _before(values)
     z = _z_scores(values, mean, deviation)
-    return Judged(_judged(np.abs(z)), 2 * stats.norm.sf(np.abs(z)), mean, z > 0)
+    return Judged(_judged(np.abs(z)), 2 * special.ndtr(-np.abs(z)), mean, z > 0)
 
 
 def _judged(score: np.ndarray) -> np.ndarray:
