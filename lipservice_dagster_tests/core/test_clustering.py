@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
+from sklearn.feature_extraction.text import TfidfTransformer
 
 from lipservice_dagster.core import clustering
 from lipservice_dagster.core.clustering import cluster
@@ -195,7 +196,7 @@ def test_families_are_those_of_dbscan_over_all_distances(pairs):
     if len(nodes) < 2:
         return
     counts = clustering._count_matrix([bag for _, bag in nodes])
-    tfidf = clustering.TfidfTransformer(norm="l2", smooth_idf=True, sublinear_tf=True).fit_transform(counts).toarray()
+    tfidf = TfidfTransformer(norm="l2", smooth_idf=True, sublinear_tf=True).fit_transform(counts).toarray()
     service = np.array([s for s, _ in nodes])
     weight = clustering.SERVICE_WEIGHT
     distance = 1 - (1 - weight) * tfidf @ tfidf.T - weight * (service[:, None] == service[None, :])
