@@ -8,7 +8,7 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import anomalies, clusters, policies, sampler, scale, signatures
+from benchmarks import anomalies, api, clusters, policies, sampler, scale, signatures
 
 SECTIONS = {
     "signatures": signatures.run,
@@ -17,6 +17,7 @@ SECTIONS = {
     "policies": policies.run,
     "scale": scale.run,
     "decisions": sampler.run,
+    "api": api.run,
 }
 
 
