@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -201,7 +202,7 @@ def _measure(port: int, secret: str, process: psutil.Process, status: int) -> Lo
         for n in range(CONNECTIONS):
             part = requests[n:] + requests[:n]
             _, client = await loop.create_connection(
-                lambda part=part: _Client(part, str(status).encode(), took), "127.0.0.1", port
+                partial(_Client, part, str(status).encode(), took), "127.0.0.1", port
             )
             clients.append(client)
         await asyncio.sleep(0.5)

@@ -132,7 +132,7 @@ def demo(teams: int, days: int, until: date, logs_per_day: int, seed: int) -> No
     "--port", type=click.IntRange(1, 65535), help="Port of the UI. Default: the setting webserver_port, 3000."
 )
 def dev(port: int | None) -> None:
-    """Keep the embedded stack and the Dagster UI running until Ctrl-C."""
+    """Keep the embedded stack, the Dagster UI and the HTTP API (`lipservice serve`) running until Ctrl-C."""
     from lipservice_dagster.local.stack import dev as start
 
     settings = _settings()

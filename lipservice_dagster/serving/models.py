@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lipservice_dagster.core.overlay import Overlay
 from lipservice_dagster.core.policy import Policy
@@ -20,7 +20,8 @@ _NO_NUL = r"^[^\x00]*$"
 Team = Annotated[int, Field(ge=0, le=2**31 - 1, description="Number of the team.")]
 Name = Annotated[str, Field(max_length=1_000, pattern=_NO_NUL)]
 Words = Annotated[str, Field(min_length=1, max_length=2_000, pattern=_NO_NUL)]
-Count = Annotated[int, Field(ge=0, le=_MOST_COUNT)]
+SentTeam = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True, description="Number of the team.")]
+Count = Annotated[int, Field(ge=0, le=_MOST_COUNT, strict=True)]
 Severity = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 State = Literal["shadow", "live", "pinned"]
 
@@ -31,7 +32,15 @@ def _whole_hour(at: datetime) -> datetime:
     return at
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))]
+def _text(value: object) -> object:
+    """Numbers are taken as seconds otherwise."""
+    if not isinstance(value, str):
+        raise ValueError("is no text")
+    return value
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC)), BeforeValidator(_text)]
+SentDay = Annotated[date, BeforeValidator(_text)]
 Hour = Annotated[Moment, AfterValidator(_whole_hour), Field(description="Start of the UTC hour.")]
 
 
@@ -46,7 +55,7 @@ class NewService(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"team_id": 7, "name": "shop", "environment": "production"}]}
     )
 
-    team_id: Team
+    team_id: SentTeam
     name: Annotated[Name, Field(min_length=1)]
     environment: Name = ""
 
@@ -128,9 +137,9 @@ class Rollback(BaseModel):
         },
     )
 
-    team_id: Team
+    team_id: SentTeam
     environment: Name = ""
-    day: date | None = Field(default=None, description="The release of this day.")
+    day: SentDay | None = Field(default=None, description="The release of this day.")
     version: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9a-f]+$")] | None = Field(
         default=None, description="The release of this version, or its beginning. Default: the last that dropped."
     )
@@ -203,7 +212,7 @@ class Statistics(BaseModel):
     )
 
     batch_id: uuid.UUID
-    team_id: Team
+    team_id: SentTeam
     service: Name
     environment: Name
     policy_version: Annotated[str, Field(max_length=200, pattern=_NO_NUL)]
@@ -226,8 +235,8 @@ class AskedDay(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"team_id": 7, "day": "2026-11-23"}]})
 
-    team_id: Team
-    day: date = Field(description="UTC day; a partition of the graph.")
+    team_id: SentTeam
+    day: SentDay = Field(description="UTC day; a partition of the graph.")
 
 
 class AskedAnswer(_Model):

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from lipservice_dagster.storage.database import DatabaseError
 
@@ -106,8 +107,13 @@ def install(app: FastAPI) -> None:
         return problem.response()
 
     @app.exception_handler(HTTPException)
-    async def starlettes(_: Request, error: HTTPException) -> Response:
-        return ProblemError(error.status_code, str(error.detail), headers=error.headers).response()
+    async def starlettes(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # A path has a route for each of its methods, and the router names those of one.
+            routes = [r for r in request.app.routes if r.matches(request.scope)[0] != Match.NONE]
+            headers["Allow"] = ", ".join(sorted({m for r in routes for m in getattr(r, "methods", None) or ()}))
+        return ProblemError(error.status_code, str(error.detail), headers=headers).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

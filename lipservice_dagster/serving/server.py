@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import uvicorn
 
 from lipservice_dagster.local import stack
@@ -12,7 +14,7 @@ from lipservice_dagster.storage.database import Database
 
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM, over the servers of the settings or the embedded ones."""
-    with stack.dagster_home(settings) as (in_force, database):
+    with stack.dagster_home(settings) as (in_force, database), suppress(KeyboardInterrupt):
         server(in_force, database, host, port).run()
 
 

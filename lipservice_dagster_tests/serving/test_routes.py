@@ -114,6 +114,8 @@ def test_reports_of_long_ago_are_forgotten(api: Api, database: Database) -> None
         ({"service": "\ud800"}, "body.service"),
         ({"batch_id": "x"}, "body.batch_id"),
         ({"mode": "loud"}, "body.mode"),
+        ({"to": 0}, "body.to"),
+        ({"team_id": True}, "body.team_id"),
         ({"more": 1}, "body.more"),
     ],
 )
@@ -140,6 +142,7 @@ def test_every_error_is_a_problem(start: Callable[..., Api]) -> None:
         assert (answer.status, answer.headers["content-type"]) == (status, PROBLEM)
         assert {"type", "title", "status", "detail"} <= set(answer.json)
         assert answer.json["status"] == status
+    assert api.ask("DELETE", "/api/v1/services/").headers["allow"] == "GET, POST"
     deep = api.ask("POST", "/api/v1/services/", raw=b"[" * 1_900)
     assert deep.status in (400, 422)
 

@@ -27,9 +27,8 @@ def soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def sampler(api: Api, tmp_path: Path) -> Iterator[Sampler]:
-    made = Sampler(
-        "shop", team_id=7, environment="production", url=api.url, key=api.by("report").secret, cache_dir=tmp_path / "kept"
-    )  # fmt: skip
+    key, cache = api.by("report").secret, tmp_path / "kept"
+    made = Sampler("shop", team_id=7, environment="production", url=api.url, key=key, cache_dir=cache)
     yield made
     made.close(2)
 

@@ -101,7 +101,9 @@ def difference(
 
 
 @router.post(
-    "/{service:quoted}/rollback", responses=documented(401, 403, 404, 409, 413, 422), summary="Pin an earlier release"
+    "/{service:quoted}/rollback",
+    responses=documented(400, 401, 403, 404, 408, 409, 413, 422),
+    summary="Pin an earlier release",
 )
 def rollback(service: Service, wanted: Rollback, caller: Writer) -> ReleaseAnswer:
     """Go back to an earlier release, which stays until it is unpinned; by default the last other one that dropped.

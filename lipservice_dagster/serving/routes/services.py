@@ -46,7 +46,7 @@ _ERRORS = documented(401, 403, 404, 422)
     responses={
         200: {"model": ServiceAnswer, "description": "It was known already."},
         201: {"headers": {"Location": {"schema": {"type": "string"}}}},
-        **documented(401, 403, 404, 413, 422),
+        **documented(400, 401, 403, 404, 408, 413, 422),
     },
     summary="Make a service known before it logs",
 )

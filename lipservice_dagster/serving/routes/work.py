@@ -19,7 +19,7 @@ from lipservice_dagster.serving.runs import ANALYSIS
 from lipservice_dagster.storage import reported
 
 router = APIRouter(prefix="/api/v1")
-_ERRORS = documented(401, 403, 404, 413, 422)
+_ERRORS = documented(400, 401, 403, 404, 408, 413, 422)
 _LOCATION = {"headers": {"Location": {"schema": {"type": "string"}}}}
 
 
