@@ -155,7 +155,7 @@ def test_dev_serves_the_ui_refuses_a_second_and_ends_whole(home: Path) -> None:
             [str(LIPSERVICE), "dev", "--port", str(port)],
             stdout=out,
             stderr=out,
-            env=environment(home, extra),
+            env=with_api,
             cwd=home,
         )
     try:

@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 
 from lipservice_dagster.storage.database import DatabaseError
 
@@ -111,8 +110,9 @@ def install(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             # A path has a route for each of its methods, and the router names those of one.
-            routes = [r for r in request.app.routes if r.matches(request.scope)[0] != Match.NONE]
-            headers["Allow"] = ", ".join(sorted({m for r in routes for m in getattr(r, "methods", None) or ()}))
+            path = getattr(request.scope.get("route"), "path_format", None)
+            if told := request.app.openapi()["paths"].get(path):
+                headers["Allow"] = ", ".join(sorted(method.upper() for method in told))
         return ProblemError(error.status_code, str(error.detail), headers=headers).response()
 
     @app.exception_handler(RequestValidationError)
