@@ -29,7 +29,7 @@ setup: $(LOCKED) ## make .venv with the locked versions and the command .venv/bi
 demo: $(LOCKED) ## demo logs through the whole graph on an embedded stack; prints what it found and ends
 	@$(BIN)/lipservice demo
 
-dev: $(LOCKED) ## the embedded stack with the Dagster UI, until Ctrl-C
+dev: $(LOCKED) ## the embedded stack with the Dagster UI and the HTTP API, until Ctrl-C
 	@$(BIN)/lipservice dev $(if $(PORT),--port $(PORT))
 
 test: $(LOCKED) ## the whole test suite

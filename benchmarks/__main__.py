@@ -8,7 +8,7 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import anomalies, clusters, exports, policies, sampler, scale, signatures
+from benchmarks import anomalies, api, clusters, exports, policies, sampler, scale, signatures
 
 SECTIONS = {
     "signatures": signatures.run,
@@ -18,6 +18,7 @@ SECTIONS = {
     "scale": scale.run,
     "decisions": sampler.run,
     "exports": exports.run,
+    "api": api.run,
 }
 
 

@@ -132,7 +132,7 @@ def demo(teams: int, days: int, until: date, logs_per_day: int, seed: int) -> No
     "--port", type=click.IntRange(1, 65535), help="Port of the UI. Default: the setting webserver_port, 3000."
 )
 def dev(port: int | None) -> None:
-    """Keep the embedded stack and the Dagster UI running until Ctrl-C."""
+    """Keep the embedded stack, the Dagster UI and the HTTP API (`lipservice serve`) running until Ctrl-C."""
     from lipservice_dagster.local.stack import dev as start
 
     settings = _settings()
@@ -526,6 +526,67 @@ def override_remove(override_id: int, team_id: int, actor: str, reason: str) -> 
     command.remove(_settings(), team_id, override_id, actor, reason)
 
 
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: the setting api_port, 8080.")
+def serve(host: str, port: int | None) -> None:
+    """Serve the HTTP API until Ctrl-C: policies for samplers and collectors (`lipservice dev` does it too).
+
+    Who asks needs a key (`lipservice keys create`). It speaks plain HTTP: put what speaks TLS in front of it where it
+    leaves the machine. Its routes are shown at /docs.
+    """
+    from lipservice_dagster.serving.server import serve as command
+
+    settings = _settings()
+    command(settings, host, port or settings.api_port)
+
+
+@cli.group()
+def keys() -> None:
+    """Keys of the HTTP API, each of one team.
+
+    \b
+    lipservice keys create --team 7 --name "shop's samplers" --access report
+    lipservice keys list   --team 7
+    lipservice keys revoke 3 --team 7
+    """
+
+
+@keys.command("create")
+@team_option
+@click.option("--name", required=True, help="Whose it is, for people; kept in the ledger with what it does.")
+@click.option(
+    "--access",
+    type=click.Choice(["read", "report", "write"]),
+    required=True,
+    help="read: what there is of the team. report: that, and what a sampler reports. write: everything.",
+)
+def keys_create(team_id: int, name: str, access: str) -> None:
+    """Make a key and print it; only its hash is stored."""
+    from lipservice_dagster.commands import keys as command
+
+    command.create(_settings(), team_id, name, access)
+
+
+@keys.command("list")
+@team_option
+def keys_list(team_id: int) -> None:
+    """A team's keys, without their secrets."""
+    from lipservice_dagster.commands import keys as command
+
+    command.show(_settings(), team_id)
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@team_option
+def keys_revoke(key_id: int, team_id: int) -> None:
+    """End a key, within a second; ID is its number in the list."""
+    from lipservice_dagster.commands import keys as command
+
+    command.revoke(_settings(), team_id, key_id)
+
+
 @cli.group()
 def db() -> None:
     """The tables in PostgreSQL."""
@@ -655,6 +716,7 @@ _SAY_IT_THEMSELVES = {
     "PolicyError",
     "UnprovenError",
     "NotPinnedError",
+    "UnknownKeyError",
     "IngestError",
     "RunError",
     "AdvisorError",

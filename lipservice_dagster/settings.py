@@ -283,6 +283,21 @@ class Settings(BaseSettings):
         description="Team-days that a run of `lipservice backfill` holds; all days of a team share a run.",
     )
     webserver_port: int = Field(default=3000, ge=1, le=65535, description="Port of the Dagster UI of `lipservice dev`.")
+    api_port: int = Field(default=8080, ge=1, le=65535, description="Port of the HTTP API.")
+    api_rate: float = Field(
+        default=200.0,
+        gt=0,
+        description="Requests a second that a key may make at the API, and a burst of twice as many.",
+    )
+    api_max_body_bytes: int = Field(
+        default=8 * 1024**2, ge=1024, description="Largest body of a request that the API takes."
+    )
+    api_cache_bytes: int = Field(
+        default=256 * 1024**2, ge=0, description="Memory for policies that the API has served and that still hold."
+    )
+    api_refresh_seconds: float = Field(
+        default=30.0, ge=1, le=3600, description="How often samplers ask whether their policy has changed."
+    )
 
     @field_validator("postgres_dsn", mode="after")
     @classmethod

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -149,10 +150,15 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_dev_serves_the_ui_refuses_a_second_and_ends_whole(home: Path) -> None:
-    port = free_port()
+    port, api = free_port(), free_port()
+    with_api = environment(home, {"LIPSERVICE_API_PORT": str(api)})
     with (home / "dev.out").open("w") as out:
         dev = subprocess.Popen(
-            [str(LIPSERVICE), "dev", "--port", str(port)], stdout=out, stderr=out, env=environment(home), cwd=home
+            [str(LIPSERVICE), "dev", "--port", str(port)],
+            stdout=out,
+            stderr=out,
+            env=with_api,
+            cwd=home,
         )
     try:
         deadline = time.monotonic() + 150
@@ -167,6 +173,19 @@ def test_dev_serves_the_ui_refuses_a_second_and_ends_whole(home: Path) -> None:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             nodes = json.load(answer)["data"]["assetNodes"]
         assert {"raw_logs", "policy_releases"} <= {n["assetKey"]["path"][0] for n in nodes}
+        key = ok(lipservice(home, "keys", "create", "--team", "7", "--name", "a test", "--access", "read")).strip()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{api}/api/v1/services/?team_id=7", headers={"Authorization": f"Bearer {key}"}
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310
+                    assert answer.status == 200
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline + 60
+                time.sleep(0.5)
+        assert "a test" in ok(lipservice(home, "keys", "list", "--team", "7"))
         second = lipservice(home, "dev", "--port", str(free_port()))
         assert second.returncode == 1
         assert "already running" in second.stderr

@@ -155,8 +155,8 @@ def print_difference(
 ) -> None:
     """Print what changes from one policy to another: by default from what is in force to the newest computed."""
     with stack.database(settings) as database:
-        first = _named(database, team_id, service, environment, one or _IN_FORCE)
-        second = _named(database, team_id, service, environment, other)
+        first = releases.named(database, team_id, service, environment, one or releases.IN_FORCE)
+        second = releases.named(database, team_id, service, environment, other)
         said = _overlay_now(database, team_id, service, environment)
     changes = diff(first, second)
     click.echo(f"from version {first.version} of {first.day} to version {second.version} of {second.day}:")
@@ -181,28 +181,6 @@ def schema(overlay: bool) -> None:
 def _overlay_now(database: Database, team_id: int, service: str, environment: str) -> Overlay:
     now = datetime.now(UTC)
     return overlays(database, [team_id], now).of(team_id, service, environment, now)
-
-
-_IN_FORCE = "in-force"
-
-
-def _named(database: Database, team_id: int, service: str, environment: str, which: str | None) -> Policy:
-    """The policy in force, of a day or of a version (computed, or once released); None: the newest computed."""
-    if which is None:
-        return parse(releases.computed(database, team_id, service, environment)[2])
-    released = releases.history(database, team_id, service, environment)
-    if which == _IN_FORCE:
-        if not released:
-            raise releases.UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
-        return parse(released[0].document)
-    try:
-        day = date.fromisoformat(which)
-    except ValueError:
-        for entry in released:
-            if entry.version.startswith(which):
-                return parse(entry.document)
-        return parse(releases.computed(database, team_id, service, environment, version=which)[2])
-    return parse(releases.computed(database, team_id, service, environment, day=day)[2])
 
 
 def print_policy(policy: Policy, version: str, state: str, console: Console | None = None) -> None:

@@ -44,7 +44,7 @@ def run(settings: Settings, team_id: int, first: date | None, last: date) -> Non
             f"{row.bytes / 1e6:,.1f}",
             f"{row.errors:,}",
             bars(row.hours),
-            f"{row.last_day}",
+            "" if row.last_day is None else f"{row.last_day}",
         )
     console.print(table)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import dagster as dg
@@ -48,11 +48,12 @@ _DONE = {BulkActionStatus.COMPLETED, BulkActionStatus.COMPLETED_SUCCESS}
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a backfill is to make: all days from ``first`` to ``last`` of each team."""
+    """What a backfill is to make: all days from ``first`` to ``last`` of each team, of ``assets`` (None: of all)."""
 
     teams: tuple[int, ...]
     first: date
     last: date
+    assets: tuple[str, ...] | None = None
 
     @property
     def days(self) -> int:
@@ -60,9 +61,9 @@ class Wanted:
         return (self.last - self.first).days + 1
 
     def spec(self) -> str:
-        """The same for the same teams and days."""
+        """The same for the same teams, days and assets."""
         teams = hashlib.sha256(shown_teams(self.teams).encode()).hexdigest()[:12]
-        return f"{self.first}..{self.last}|{teams}"
+        return "|".join((f"{self.first}..{self.last}", teams, *sorted(self.assets or ())))
 
     def __str__(self) -> str:
         teams, days = len(self.teams), self.days
@@ -96,13 +97,21 @@ def ask(
     if before and before[0].status not in _ENDED:
         return before[0].backfill_id, wanted
     left = sorted(set(wanted.teams) - _made(instance, before)) or list(wanted.teams)
-    part = Wanted(tuple(left), wanted.first, wanted.last)
+    part = replace(wanted, teams=tuple(left))
     # The order is Dagster's: a range of teams is one of its list.
     order = [int(t) for t in instance.get_dynamic_partitions(TEAMS_NAME)]
     shared = blocks(order, left, wanted.days, most, parallel)
     backfill_id = make_new_backfill_id()
     instance.add_backfill(_backfill(definitions, instance, backfill_id, wanted, part, shared))
     return backfill_id, part
+
+
+def run_ids(instance: dg.DagsterInstance, backfill_id: str) -> list[str]:
+    """The ids that the runs of a backfill have, or will have; KeyError where there is no such backfill."""
+    found = instance.get_backfill(backfill_id)
+    if found is None:
+        raise KeyError(f"there is no backfill {backfill_id}")
+    return list(found.reserved_run_ids or ())
 
 
 def progress(
@@ -154,7 +163,9 @@ def _backfill(
     shared: list[list[int]],
 ) -> PartitionBackfill:
     graph = definitions.resolve_asset_graph()
-    assets = sorted(dg.AssetSelection.groups(GROUP).resolve(graph))
+    everything = dg.AssetSelection.groups(GROUP)
+    selection = everything if wanted.assets is None else everything & dg.AssetSelection.assets(*wanted.assets)
+    assets = sorted(selection.resolve(graph))
     checks = sorted(graph.get_check_keys_for_assets(set(assets)))
     keys = {str(TeamDay(team, date.fromordinal(n))) for team in part.teams for n in _ordinals(part)}
     targets = AssetGraphSubset.create_empty_subset()._replace(

@@ -63,7 +63,7 @@ def dagster_home(settings: Settings) -> Iterator[tuple[Settings, Database]]:
         home = os.environ.get("DAGSTER_HOME") or str(write_dagster_yaml(settings))
         environment = {
             "DAGSTER_HOME": home,
-            "LIPSERVICE_DAGSTER_POSTGRES_URL": _psycopg2(dagsters),
+            "LIPSERVICE_DAGSTER_POSTGRES_URL": _dagsters_url(dagsters),
             "LIPSERVICE_POSTGRES_DSN": ours,
             "LIPSERVICE_HOME": str(settings.home),
             "LIPSERVICE_LOGS_DSN": settings.logs_url(),
@@ -80,12 +80,13 @@ def dagster_home(settings: Settings) -> Iterator[tuple[Settings, Database]]:
 
 
 def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
-    """Keep the stack and the Dagster UI running until Ctrl-C or SIGTERM; the exit code.
+    """Keep the stack, the Dagster UI and the HTTP API running until Ctrl-C or SIGTERM; the exit code.
 
-    Raises StackError where the port is taken or Dagster does not come up; nothing stays behind.
+    Raises StackError where a port is taken or Dagster does not come up; nothing stays behind.
     """
-    _require_free(port)
+    _require_free(port, f"make dev PORT={port + 1}")
     with _only_one(settings.home), dagster_home(settings):
+        _require_free(settings.api_port, f"LIPSERVICE_API_PORT={settings.api_port + 1}")
         set_pools(settings)
         command = [sys.executable, "-m", "dagster", "dev", "-m", "lipservice_dagster.definitions"]
         child = subprocess.Popen(
@@ -95,14 +96,22 @@ def dev(settings: Settings, port: int, say: Callable[[str], None]) -> int:
             start_new_session=True,
             preexec_fn=prepare_child,
         )
+        api = subprocess.Popen(
+            [sys.executable, "-m", "lipservice_dagster.serving", "--port", str(settings.api_port)],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=prepare_child,
+        )
         try:
             _wait_for_ui(child, port)
-            say(f"\nThe Dagster UI is at http://{HOST}:{port} (Ctrl-C ends it)\n")
+            say(f"\nThe Dagster UI is at http://{HOST}:{port} (Ctrl-C ends it)")
+            say(f"The HTTP API is at http://{HOST}:{settings.api_port}, its routes at /docs\n")
             return child.wait()
         except KeyboardInterrupt:
             say("\nStopping …")
             return 0
         finally:
+            end_group(api)
             end_group(child)
 
 
@@ -121,7 +130,7 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def _require_free(port: int) -> None:
+def _require_free(port: int, instead: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -129,7 +138,7 @@ def _require_free(port: int) -> None:
         except OSError as error:
             raise StackError(
                 f"Port {port} is taken ({error.strerror}): another `lipservice dev` may be running. End it, or choose"
-                f" another port: make dev PORT={port + 1}"
+                f" another port: {instead}"
             ) from error
 
 
@@ -217,6 +226,12 @@ def _create_database(server: str, name: str) -> None:
 def _psycopg2(dsn: str) -> str:
     # The plain scheme would make dagster-postgres take another driver, with which its notifications fail.
     return sa.make_url(dsn).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+
+
+def _dagsters_url(dsn: str) -> str:
+    """Of Dagster's storage: that of a DAGSTER_HOME that is set may be another than the one here."""
+    own = os.environ.get("LIPSERVICE_DAGSTER_POSTGRES_URL") if os.environ.get("DAGSTER_HOME") else None
+    return own or _psycopg2(dsn)
 
 
 def set_pools(settings: Settings) -> None:

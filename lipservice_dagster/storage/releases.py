@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from lipservice_dagster.core.policy import Policy, parse
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import backtests, policies, releases
 
@@ -76,14 +77,25 @@ def in_force(database: Database, team_id: int, service: str | None = None) -> li
     return _fetch(database, statement)
 
 
-def history(database: Database, team_id: int, service: str, environment: str) -> list[Release]:
-    """All entries of a service and environment, newest first."""
-    return _fetch(
-        database,
+def history(
+    database: Database,
+    team_id: int,
+    service: str,
+    environment: str,
+    *,
+    before: int | None = None,
+    limit: int | None = None,
+) -> list[Release]:
+    """The entries of a service and environment, newest first: all, or ``limit`` older than the one with an id."""
+    statement = (
         sa.select(*_COLUMNS)
         .where(releases.c.team_id == team_id, releases.c.service == service, releases.c.environment == environment)
-        .order_by(releases.c.id.desc()),
+        .order_by(releases.c.id.desc())
+        .limit(limit)
     )
+    if before is not None:
+        statement = statement.where(releases.c.id < before)
+    return _fetch(database, statement)
 
 
 def in_force_during(database: Database, team_id: int, day: date) -> list[tuple[int, Release]]:
@@ -222,6 +234,31 @@ def computed(
     asked += f", version {version}" if version else ""
     there = "; ".join(f"{s!r}{f' in {e!r}' if e else ''} (newest {d})" for s, e, d in known) or "none at all"
     raise UnknownPolicyError(f"Team {team_id} has no policy for {asked}. It has: {there}")
+
+
+IN_FORCE = "in-force"
+
+
+def named(database: Database, team_id: int, service: str, environment: str, which: str | None) -> Policy:
+    """The policy in force, of a day or of a version (computed, or once released); None: the newest computed.
+
+    Raises UnknownPolicyError where there is none.
+    """
+    if which is None:
+        return parse(computed(database, team_id, service, environment)[2])
+    released = history(database, team_id, service, environment)
+    if which == IN_FORCE:
+        if not released:
+            raise UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
+        return parse(released[0].document)
+    try:
+        day = date.fromisoformat(which)
+    except ValueError:
+        for entry in released:
+            if entry.version.startswith(which):
+                return parse(entry.document)
+        return parse(computed(database, team_id, service, environment, version=which)[2])
+    return parse(computed(database, team_id, service, environment, day=day)[2])
 
 
 def verdict(database: Database, team_id: int, service: str, environment: str, day: date) -> tuple[bool, str]:

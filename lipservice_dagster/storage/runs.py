@@ -119,3 +119,15 @@ def _upsert(
     with database.engine.begin() as connection:
         for i in range(0, len(values), 1_000):
             connection.execute(statement.values(values[i : i + 1_000]))
+
+
+def of_run(database: Database, run_id: str, team_id: int) -> list[dict[str, Any]]:
+    """What a run did to a team's days: rows of asset, day, status, counts, error, started_at, finished_at."""
+    names = ("asset", "day", "status", "counts", "error", "started_at", "finished_at")
+    statement = (
+        sa.select(*(analysis_runs.c[n] for n in names))
+        .where(analysis_runs.c.run_id == run_id, analysis_runs.c.team_id == team_id)
+        .order_by(analysis_runs.c.started_at, analysis_runs.c.day, analysis_runs.c.asset)
+    )
+    with database.engine.connect() as connection:
+        return [dict(row._mapping) for row in connection.execute(statement)]

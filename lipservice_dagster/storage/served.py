@@ -52,6 +52,7 @@ class Served:
     version: str
     document: dict[str, Any]
     overlay: Overlay
+    released_at: datetime
 
 
 def served(database: Database, team_id: int, service: str, environment: str, at: datetime) -> Served:
@@ -76,7 +77,7 @@ def served_of(database: Database, scopes: Collection[Scope], at: datetime) -> di
     of = arrays.table_valued("team_id", "service", "environment").render_derived()
     key = (releases.c.team_id, releases.c.service, releases.c.environment)
     statement = (
-        sa.select(*key, releases.c.state, releases.c.day, releases.c.version, releases.c.document)
+        sa.select(*key, *(releases.c[c] for c in ("state", "day", "version", "document", "released_at")))
         .ext(pg.distinct_on(*key))
         .select_from(releases)
         .join(of, sa.and_(*(column == of.c[column.name] for column in key)))
@@ -89,7 +90,8 @@ def served_of(database: Database, scopes: Collection[Scope], at: datetime) -> di
     found = {}
     for row in rows:
         scope = Scope(row.team_id, row.service, row.environment)
-        found[scope] = Served(scope, row.state, row.day, row.version, row.document, said.of(*scope, at))
+        said_of = said.of(*scope, at)
+        found[scope] = Served(scope, row.state, row.day, row.version, row.document, said_of, row.released_at)
     return found
 
 
@@ -138,6 +140,12 @@ class Overlays:
             if not hours or hours[-1][1] != found:
                 hours.append((hour, found))
         return OverlayHours(day, tuple(hours))
+
+    def next_change(self, team_id: int, service: str, environment: str, at: datetime) -> datetime | None:
+        """When an entry of the span next begins or ends for a service and environment; None: not within it."""
+        scope = Scope(team_id, service, environment)
+        mine = [e for e in self.entries if e.speaks_of(scope)]
+        return min((t for e in mine for t in (e.starts, e.ends) if t is not None and t > at), default=None)
 
     def with_boosts(self, raised: Iterable[Boost]) -> Overlays:
         """These with other boosts, each in force from its start to its end: those that reports raise, say."""

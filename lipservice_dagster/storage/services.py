@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -94,3 +96,41 @@ def volumes(database: Database, team_id: int, first_day: date, last_day: date) -
     )
     with database.engine.connect() as connection:
         return pd.read_sql(statement, connection)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service and environment of the registry; without days while it has not logged."""
+
+    id: int
+    team_id: int
+    name: str
+    environment: str
+    first_day: date | None
+    last_day: date | None
+
+
+_COLUMNS = [services.c[name] for name in Service.__dataclass_fields__]
+
+
+def add(database: Database, team_id: int, name: str, environment: str) -> tuple[Service, bool]:
+    """Register a service that may not have logged yet; returns it, and whether it is new."""
+    key = {"team_id": team_id, "name": name, "environment": environment}
+    new = pg.insert(services).values(key).on_conflict_do_nothing().returning(*_COLUMNS)
+    with database.engine.begin() as connection:
+        row = connection.execute(new).first()
+        if row is not None:
+            return Service(**row._mapping), True
+        known = sa.select(*_COLUMNS).where(*(services.c[column] == value for column, value in key.items()))
+        return Service(**connection.execute(known).one()._mapping), False
+
+
+def find(database: Database, **wanted: Any) -> list[Service]:
+    """The services whose columns (``id``, ``team_id``, ``name``, ``environment``) are these, by name."""
+    statement = (
+        sa.select(*_COLUMNS)
+        .where(*(services.c[column] == value for column, value in wanted.items()))
+        .order_by(services.c.name, services.c.environment)
+    )
+    with database.engine.connect() as connection:
+        return [Service(**row._mapping) for row in connection.execute(statement)]

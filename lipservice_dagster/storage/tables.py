@@ -4,7 +4,8 @@ Tables by team-day are range-partitioned by ``day`` (one child a day, made by th
 by retention) and keyed by ``(team_id, day, …)``. The column orders are those of `core.frames`. What belongs to a run
 and not to the content (run id, times, as-of bounds) stands in ``materializations``, so that a partition made again from
 the same input is byte-equal. Ledgers (``services``, ``releases``, ``boosts``, ``overrides``, ``judgements``,
-``model_calls``, ``analysis_runs``) are not partitioned.
+``model_calls``, ``analysis_runs``) are not partitioned, nor is what samplers report. Triggers of the migrations tell of
+each entry in ``releases``, ``overrides``, ``boosts`` and ``api_keys`` (NOTIFY, channel lipservice_changed).
 """
 
 from __future__ import annotations
@@ -249,11 +250,14 @@ services = sa.Table(
     _column("team_id", sa.Integer()),
     _column("name", Text),
     _column("environment", Text),
-    _column("first_day", sa.Date()),
-    _column("last_day", sa.Date()),
+    _column("first_day", sa.Date(), null=True),
+    _column("last_day", sa.Date(), null=True),
     sa.UniqueConstraint("team_id", "name", "environment"),
 )
-"""Every service and environment that ever logged; one that stops stays, with its history."""
+"""Every service and environment that ever logged; one that stops stays, with its history.
+
+One that was registered and has not logged yet has no days.
+"""
 
 releases = sa.Table(
     "releases",
@@ -417,5 +421,73 @@ notifications = sa.Table(
     sa.Index("notifications_due_idx", "next_try_at", postgresql_where=sa.text("sent_at IS NULL")),
 )
 """What people are told by webhook, once each, and how sending it went."""
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+    _column("team_id", sa.Integer()),
+    _column("name", Text),
+    _column("access", Text),
+    _column("hash", Text),
+    sa.Column("created_at", Instant, nullable=False, server_default=sa.func.now()),
+    _column("revoked_at", Instant, null=True),
+    sa.UniqueConstraint("hash"),
+    sa.CheckConstraint("access IN ('read', 'report', 'write')", name="access"),
+    sa.Index(None, "team_id"),
+)
+"""Keys of the HTTP API, as hashes."""
+
+reported_batches = sa.Table(
+    "reported_batches",
+    metadata,
+    _column("team_id", sa.Integer(), key=True),
+    _column("batch_id", sa.Uuid(), key=True),
+    _column("service", Text),
+    _column("environment", Text),
+    _column("policy_version", Text),
+    _column("mode", Text),
+    _column("sdk", Text),
+    _column("starts_at", Instant),
+    _column("ends_at", Instant),
+    sa.Column("received_at", Instant, nullable=False, server_default=sa.func.now()),
+    sa.Index(None, "received_at"),
+)
+"""The reports of samplers that were counted: each once, however often it is sent."""
+
+reported_patterns = sa.Table(
+    "reported_patterns",
+    metadata,
+    _column("team_id", sa.Integer(), key=True),
+    _column("service", Text, key=True),
+    _column("environment", Text, key=True),
+    _column("hour", Instant, key=True),
+    _column("pattern", Text, key=True),  # the signature, or a hash of the message
+    _column("severity", Text, key=True),
+    _column("policy_version", Text, key=True),
+    _column("mode", Text, key=True),
+    _column("signature", Text, null=True),
+    _column("message", Text, null=True),  # masked; of logs that no pattern of the policy matches
+    _column("seen", sa.BigInteger()),
+    _column("kept", sa.BigInteger()),
+    _column("bytes_seen", sa.BigInteger()),
+    _column("bytes_kept", sa.BigInteger()),
+    sa.CheckConstraint("(signature IS NULL) <> (message IS NULL)", name="of"),
+    sa.Index(None, "hour"),
+)
+"""What samplers saw and kept, summed by pattern, severity and hour under each version and mode of a policy."""
+
+asked_runs = sa.Table(
+    "asked_runs",
+    metadata,
+    _column("run_id", Text, key=True),
+    _column("backfill_id", Text),
+    _column("team_id", sa.Integer()),
+    _column("day", sa.Date()),
+    _column("asked_by", Text),
+    sa.Column("asked_at", Instant, nullable=False, server_default=sa.func.now()),
+    sa.UniqueConstraint("backfill_id"),
+)
+"""Runs that were asked for over the HTTP API; Dagster may not have begun them yet."""
 
 TEAM_DAY_TABLES = {t.name: t for t in metadata.tables.values() if t.info.get("team_day")}
