@@ -199,6 +199,16 @@ def test_severities_are_read_in_the_spellings_of_loggers():
     assert {text: severity_name(text) for text in spelled} == spelled
 
 
+def test_short_names_of_severities_are_read():
+    assert {severity_name(f"ERROR{step}") for step in ("", 2, 3, 4)} == {"error"}
+    assert {severity_name(f"{name}4") for name in ("TRACE", "DEBUG", "INFO", "WARN", "FATAL")} == {
+        *("trace", "debug", "info", "warn", "fatal")
+    }
+    short = {"E": "error", "F": "fatal", "W": "warn", "I": "info", "D": "debug", "FTL": "fatal", "Fault": "fatal"}
+    assert {text: severity_name(text) for text in short} == short
+    assert severity_name("ERROR5") == "info"
+
+
 @given(st.binary(max_size=32), st.floats(0, 1), st.floats(0, 1))
 def test_a_key_kept_at_a_rate_is_kept_at_any_higher_one(key, a, b):
     low, high = sorted((a, b))

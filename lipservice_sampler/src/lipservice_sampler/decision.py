@@ -33,6 +33,11 @@ ERROR_SEVERITIES = frozenset({"error", "fatal"})
 
 SEVERITY_NAMES: Mapping[str, str] = {
     **{name: name for name in ("trace", "debug", "info", "warn", "error", "fatal")},
+    # OpenTelemetry's short names: ERROR to ERROR4, FATAL to FATAL4.
+    **{f"{name}{step}": name for name in ("trace", "debug", "info", "warn", "error", "fatal") for step in (2, 3, 4)},
+    # One letter, as glog, klog and Android write, and three, as zerolog and Serilog do.
+    **{"v": "trace", "t": "trace", "d": "debug", "i": "info", "w": "warn", "e": "error", "f": "fatal", "c": "fatal"},
+    **{"vrb": "trace", "trc": "trace", "dbg": "debug", "inf": "info", "wrn": "warn", "ftl": "fatal", "pnc": "fatal"},
     "verbose": "trace",
     "fine": "debug",
     "notice": "info",
@@ -47,6 +52,7 @@ SEVERITY_NAMES: Mapping[str, str] = {
     "emerg": "fatal",
     "emergency": "fatal",
     "panic": "fatal",
+    "fault": "fatal",
 }
 """What loggers write, and the severity it is; what is not listed is info, as PostHog stores it."""
 
