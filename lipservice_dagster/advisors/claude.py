@@ -63,12 +63,16 @@ def asking(
         if not isinstance(message, Message) or not isinstance(getattr(message, "content", None), list):
             return Reply(problem="its answer was no message")
         usage = usage_of(
-            message.usage, "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"
+            getattr(message, "usage", None),
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
         )
         if message.stop_reason == "refusal":
             return Reply(problem=REFUSED, usage=usage)
         if message.stop_reason in ("max_tokens", "model_context_window_exceeded"):
             return Reply(problem=CUT_OFF, usage=usage, cut_off=True)
-        return reply_of("".join(block.text or "" for block in message.content if isinstance(block, TextBlock)), usage)
+        return reply_of([block.text for block in message.content if isinstance(block, TextBlock)], usage)
 
     return ask

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -162,20 +163,41 @@ def model_of(settings: Settings) -> Model | None:
     )
 
 
-def reply_of(text: str, usage: Usage) -> Reply:
-    """The reply that a model's text is: an answer as its schema asks, or nonsense."""
+def reply_of(texts: Sequence[object], usage: Usage) -> Reply:
+    """The reply that the parts of a model's text are: an answer as its schema asks, or nonsense.
+
+    SDKs do not check what servers send: a part may be anything, and one that is no text makes it nonsense.
+    """
+    nonsense = Reply(problem="its answer was not what was asked for", usage=usage)
+    parts = [text for text in texts if isinstance(text, str)]
+    if len(parts) < len(texts):
+        return nonsense
     try:
-        return Reply(Answer.model_validate_json(text), usage=usage)
+        return Reply(Answer.model_validate_json("".join(parts)), usage=usage)
     except ValidationError:
-        return Reply(problem="its answer was not what was asked for", usage=usage)
+        return nonsense
+
+
+MOST_TOKENS = 10**8
+"""No request has as many tokens by far: a server that says more does not count."""
 
 
 def usage_of(used: object, read: str, written: str, cached: str = "", cache_write: str = "") -> Usage:
-    """The tokens in the fields so named; SDKs do not check what servers send, and what is no number counts as none."""
+    """The tokens in the fields so named; SDKs do not check what servers send.
+
+    What is no whole number from 0 to `MOST_TOKENS` counts as none, with a warning: the ledger could not be added up.
+    """
 
     def tokens(name: str) -> int:
         value = getattr(used, name, None)
-        return value if isinstance(value, int) and value > 0 else 0
+        if value is None:
+            return 0
+        if type(value) is int and 0 <= value <= MOST_TOKENS:
+            return value
+        warnings.warn(
+            f"the model's server says {name} is {value!r:.40}: no number of tokens, none counted", stacklevel=2
+        )
+        return 0
 
     return Usage(tokens(read), tokens(written), tokens(cached), tokens(cache_write))
 

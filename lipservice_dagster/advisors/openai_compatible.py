@@ -18,6 +18,8 @@ def asking(
     """
     try:
         import openai
+        from openai.types.chat import ChatCompletionMessage
+        from openai.types.chat.chat_completion import Choice
     except ImportError:
         raise AdvisorError(
             "LIPSERVICE_ADVISOR is openai: install the extra, pip install 'lipservice-dagster[openai]'"
@@ -44,16 +46,20 @@ def asking(
             return failed()
         except (openai.OpenAIError, ValueError):
             return Reply(problem="its answer was no message")
-        if not getattr(done, "choices", None):
+        choices = getattr(done, "choices", None)
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], Choice):
             return Reply(problem="its answer was no message")
-        usage = usage_of(done.usage, "prompt_tokens", "completion_tokens")
-        cached = usage_of(getattr(done.usage, "prompt_tokens_details", None), "cached_tokens", "").input
+        choice = choices[0]
+        if not isinstance(getattr(choice, "message", None), ChatCompletionMessage):
+            return Reply(problem="its answer was no message")
+        used = getattr(done, "usage", None)
+        usage = usage_of(used, "prompt_tokens", "completion_tokens")
+        cached = usage_of(getattr(used, "prompt_tokens_details", None), "cached_tokens", "").input
         usage = replace(usage, input=max(usage.input - cached, 0), cached=cached)  # counted among the others there
-        choice = done.choices[0]
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return Reply(problem=REFUSED, usage=usage)
         if choice.finish_reason == "length":
             return Reply(problem=CUT_OFF, usage=usage, cut_off=True)
-        return reply_of(choice.message.content or "", usage)
+        return reply_of([choice.message.content], usage)
 
     return ask

@@ -10,7 +10,7 @@ from lipservice_dagster.advisors import claude
 from lipservice_dagster.advisors.model import DEFAULT_MODEL, AdvisorError, Prices, Usage, model_of
 from lipservice_dagster.advisors.questions import SYSTEM, Pattern, Question
 from lipservice_dagster.settings import Settings
-from lipservice_dagster_tests.model_stub import Response, answer_all, asked, error, message
+from lipservice_dagster_tests.model_stub import Response, answer_all, asked, error, good, message
 
 QUESTION = Question(
     (
@@ -119,6 +119,29 @@ def test_nonsense_is_no_answer(stub, response):
     reply = ask(stub, retries=0)
     assert reply.answer is None
     assert reply.problem in ("its answer was not what was asked for", "its answer was no message")
+
+
+@pytest.mark.parametrize("text", [{"families": []}, 5, ["{}"], True, None])
+def test_a_text_that_is_no_text_is_nonsense_and_its_tokens_count(stub, text):
+    response = message("x")
+    assert isinstance(response.body, dict)
+    response.body["content"][0]["text"] = text
+    stub.script = [response]
+    reply = ask(stub)
+    assert (reply.answer, reply.problem) == (None, "its answer was not what was asked for")
+    assert reply.usage.tokens == 1_000
+
+
+@pytest.mark.parametrize("count", [10**30, 2**62, -5, "many", 1.5, True, {"a": 1}])
+def test_a_count_of_tokens_that_cannot_be_is_none_and_said(stub, count):
+    response = good({"messages": [{"content": QUESTION.text()}]})
+    assert isinstance(response.body, dict)
+    response.body["usage"]["input_tokens"] = count
+    stub.script = [response]
+    with pytest.warns(UserWarning, match="says input_tokens is .*: no number of tokens"):
+        reply = ask(stub)
+    assert reply.answer is not None
+    assert reply.usage == Usage(input=0, output=100)
 
 
 def test_the_default_model_is_known_and_not_on_its_way_out():

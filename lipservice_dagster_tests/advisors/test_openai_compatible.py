@@ -66,3 +66,28 @@ def test_what_is_no_answer_says_why(stub, response, problem):
     stub.reply = lambda _: response
     reply = ask(stub)
     assert (reply.answer, reply.problem) == (None, problem)
+
+
+@pytest.mark.parametrize("content", [{"families": []}, 5, ["{}"]])
+def test_a_text_that_is_no_text_is_nonsense(stub, content):
+    stub.reply = lambda _: completion(content)
+    assert ask(stub).problem == "its answer was not what was asked for"
+
+
+@pytest.mark.parametrize("choices", ["x", [None], ["x"], [{}], [{"message": None}], {"a": 1}, 3])
+def test_choices_that_are_none_are_no_message(stub, choices):
+    response = completion("x")
+    assert isinstance(response.body, dict)
+    response.body["choices"] = choices
+    stub.reply = lambda _: response
+    assert ask(stub).problem == "its answer was no message"
+
+
+@pytest.mark.parametrize("count", [10**30, -5, "many"])
+def test_a_count_of_tokens_that_cannot_be_is_none_and_said(stub, count):
+    response = completion(json.dumps({"families": []}))
+    assert isinstance(response.body, dict)
+    response.body["usage"]["completion_tokens"] = count
+    stub.reply = lambda _: response
+    with pytest.warns(UserWarning, match="says completion_tokens is .*: no number of tokens"):
+        assert ask(stub).usage == Usage(input=300, output=0, cached=600)

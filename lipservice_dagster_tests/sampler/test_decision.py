@@ -53,6 +53,32 @@ REPORTS = [
     "Job <*> failed",
     "<*> failed",
     "Error: <*>",
+    "IOError: disk full",
+    "OSError 28 no space left",
+    "HTTPError 503 from upstream",
+    "SSLError certificate verify",
+    "EOFError",
+    "DBError: lost",
+    "PAYMENT_FAILED order=3",
+    "job_failed id=3",
+    "jobs_failed=3",
+    "db_error: lost",
+    "error_code=E42",
+    '{"errorCode":"E42"}',
+    "MySQL_ERROR gone away",
+    "rollback failed/aborted",
+    "could not connect to server",
+    "Unable to open /a",
+    "ERR timeout",
+    "err=EOF",
+    "connect ECONNREFUSED 10.0.0.1",
+    "errno=ENOSPC",
+    "getaddrinfo EAI_AGAIN db",
+    "unexpected EOF",
+    "request error=nil pointer dereference",
+    "error=null reference in handler",
+    "error: null pointer: at Foo",
+    "error=<*> pointer dereference",
 ]
 CALM = [
     "user logged in",
@@ -91,6 +117,22 @@ CALM = [
     "<*> errors",
     "failed=<*>",
     '{"error":<*>,"id":<*>}',
+    "error=nil",
+    "error=nil user=3",
+    "error=null",
+    "err=nil, done",
+    "errors=0",
+    "finished without error",
+    "jobs_failed=0 jobs_done=3",
+    "requests_failed=<*>",
+    "error_code=0",
+    '{"errorCode":null,"errorMessage":""}',
+    "error_code=<*>",
+    "max_errors=3",
+    "calling handle_error(x)",
+    "stderr closed",
+    "enough renovated files",
+    "could not be happier",
 ]
 
 
@@ -112,9 +154,9 @@ def test_masking_does_not_make_a_calm_message_error_like_where_its_value_was_all
 def test_every_word_of_the_error_rules_is_reached_by_its_stem():
     # A stem that is not in what its expression matches would rule the expression out unseen.
     samples = {
-        "error": ["errored", "ValueError"],
+        "error": ["errored", "ValueError", "IOError", "db_error", "error_code="],
         "exception": ["Exceptions"],
-        "fail": ["failing"],
+        "fail": ["failing", "job_failed", "failed/aborted"],
         "fatal": ["fatally"],
         "panic": ["panicked"],
         "traceback": ["tracebacks"],
@@ -130,10 +172,31 @@ def test_every_word_of_the_error_rules_is_reached_by_its_stem():
         "deadlock": ["deadlocked"],
         "unhandled": ["unhandled"],
         "uncaught": ["uncaught"],
-        "abort": ["aborted"],
+        "abort": ["aborted", "aborted/failed"],
         "timed out": ["timed out"],
         "refused": ["connection refused"],
         "reset by peer": ["reset by peer"],
+        "err": ["ERR"],
+        "could": ["could not connect", "couldn't open"],
+        "cannot": ["cannot bind"],
+        "unable": ["unable to read"],
+        "unexpected": ["unexpected EOF", "unexpected end of input"],
+        "econn": ["ECONNREFUSED", "ECONNRESET", "ECONNABORTED"],
+        "unreach": ["EHOSTUNREACH", "ENETUNREACH"],
+        "etimedout": ["ETIMEDOUT"],
+        "eno": ["ENOENT", "ENOSPC", "ENOTFOUND"],
+        "eaddr": ["EADDRINUSE", "EADDRNOTAVAIL"],
+        "eai_": ["EAI_AGAIN"],
+        "emfile": ["EMFILE"],
+        "enfile": ["ENFILE"],
+        "epipe": ["EPIPE"],
+        "eacces": ["EACCES"],
+        "eperm": ["EPERM"],
+        "einval": ["EINVAL"],
+        "erofs": ["EROFS"],
+        "edquot": ["EDQUOT"],
+        "eproto": ["EPROTO"],
+        "eio": ["EIO"],
     }
     assert set(samples) == {stem for stem, _ in decision.ERROR_LIKE}
     for words in samples.values():
@@ -197,6 +260,16 @@ def test_expected_kept_is_the_sum_of_the_rates_of_single_logs(severity, signatur
 def test_severities_are_read_in_the_spellings_of_loggers():
     spelled = {"WARNING": "warn", " Info ": "info", "CRITICAL": "fatal", "err": "error", "TRACE": "trace", "": "info"}
     assert {text: severity_name(text) for text in spelled} == spelled
+
+
+def test_short_names_of_severities_are_read():
+    assert {severity_name(f"ERROR{step}") for step in ("", 2, 3, 4)} == {"error"}
+    assert {severity_name(f"{name}4") for name in ("TRACE", "DEBUG", "INFO", "WARN", "FATAL")} == {
+        *("trace", "debug", "info", "warn", "fatal")
+    }
+    short = {"E": "error", "F": "fatal", "W": "warn", "I": "info", "D": "debug", "FTL": "fatal", "Fault": "fatal"}
+    assert {text: severity_name(text) for text in short} == short
+    assert severity_name("ERROR5") == "info"
 
 
 @given(st.binary(max_size=32), st.floats(0, 1), st.floats(0, 1))

@@ -49,6 +49,18 @@ FRAGMENTS = [
     *(" ", "  ", "\t", "\n", "\x1b[31m", "\n\tat a.b", "at ", "at x.y(Z.java:3)", "\n#1 f", "1 2 3 4 5 6 7 8 9 10"),
     *("1,2,3,4,5,6,7,8,9", "true", "null", "None", "Foo.java:12", "用户17", "é9", "error", "failed", "timed out", "0"),
     *("no errors", "stack trace", "core dump", "connection", "refused", "reset by peer", "out of memory", "oom-killer"),
+    *(
+        "err",
+        "error_code=E0",
+        "job_failed",
+        "could not connect",
+        "unable to",
+        "open",
+        "ECONNREFUSED",
+        "EOF",
+        "unexpected",
+    ),
+    *("failed/aborted", "EIO", "EACCES", "EAI_FAIL", "IOError:", "error=nil", "pointer", "reference"),
 ]
 TEXTS = st.lists(
     st.one_of(

@@ -33,6 +33,17 @@ ERROR_SEVERITIES = frozenset({"error", "fatal"})
 
 SEVERITY_NAMES: Mapping[str, str] = {
     **{name: name for name in ("trace", "debug", "info", "warn", "error", "fatal")},
+    # OpenTelemetry's short names: ERROR to ERROR4, FATAL to FATAL4.
+    **{f"{name}{step}": name for name in ("trace", "debug", "info", "warn", "error", "fatal") for step in (2, 3, 4)},
+    # One letter, as glog, klog and Android write, and three, as zerolog and Serilog do.
+    **dict(zip("vtdiwefc", ("trace", "trace", "debug", "info", "warn", "error", "fatal", "fatal"), strict=True)),
+    "vrb": "trace",
+    "trc": "trace",
+    "dbg": "debug",
+    "inf": "info",
+    "wrn": "warn",
+    "ftl": "fatal",
+    "pnc": "fatal",
     "verbose": "trace",
     "fine": "debug",
     "notice": "info",
@@ -47,18 +58,35 @@ SEVERITY_NAMES: Mapping[str, str] = {
     "emerg": "fatal",
     "emergency": "fatal",
     "panic": "fatal",
+    "fault": "fatal",
 }
 """What loggers write, and the severity it is; what is not listed is info, as PostHog stores it."""
 
 # A word counts where it stands by itself. As part of an identifier, a path or a file name (error_rate, on_error,
 # /errors/404, error.log, fail-safe) it names a thing and reports nothing.
 _ALONE = r"(?<![\w/.])(?:{})(?![/-]?\w|\.\w)"
+# At the end of a name it reports one (job_failed, PAYMENT_FAILED, db_error), unless that names a handler or a limit.
+_ENDING = (
+    r"(?<![\w/.-])(?!(?:on|is|has|no|non|if|when|ignore|skip|max|min|allow|log|handle|raise|retry)_)"
+    r"[a-z]\w*_(?:{})(?![-/]?\w|\.\w|\()"
+)
+_OUTCOME = r"(?:aborted|cancell?ed|crashed|failed|killed|rejected|rolled|skipped|stopped)\b"
+_DO = (
+    r"(?:re)?(?:connect|open|read|write|bind|resolve|reach|allocate|load|access|create|delete|parse|start|send|receive"
+    r"|establish|acquire|complete|process|save|store|fetch|authenticate|commit|execute|initiali[sz]e)\b"
+)
 
 ERROR_LIKE: tuple[tuple[str, str], ...] = (
     ("error", _ALONE.format(r"errors?|errored")),
-    ("error", r"(?-i:[a-z]Errors?\b)"),  # TypeError
+    ("error", r"(?-i:[A-Za-z]Errors?\b)"),  # TypeError, IOError
+    ("error", r"(?<![\w/.])error_?(?:codes?|messages?|msg)(?=[\"']?\s*[=:])"),  # error_code=E42
+    ("error", _ENDING.format(r"errors?")),
+    ("err", _ALONE.format(r"err")),
     ("exception", r"(?<!/)exceptions?(?![-/_]?\w)"),  # also NullPointerException
     ("fail", _ALONE.format(r"fail(?:ed|s|ing|ures?)?")),
+    ("fail", _ENDING.format(r"fail(?:ed|ures?)")),
+    ("fail", rf"(?<![\w/.])failed/{_OUTCOME}"),
+    ("abort", rf"(?<![\w/.])aborted/{_OUTCOME}"),
     ("fatal", _ALONE.format(r"fatal(?:ity|ly)?")),
     ("panic", _ALONE.format(r"panic(?:s|ked|king)?")),
     ("traceback", r"\btracebacks?\b"),
@@ -78,11 +106,32 @@ ERROR_LIKE: tuple[tuple[str, str], ...] = (
     ("timed out", r"\btimed out\b"),
     ("refused", r"\bconnection refused\b"),
     ("reset by peer", r"\breset by peer\b"),
+    ("could", rf"\bcould(?: not|n't) {_DO}"),
+    ("cannot", rf"\bcannot {_DO}"),
+    ("unable", rf"\bunable to {_DO}"),
+    ("unexpected", r"\bunexpected (?:eof|end of (?:file|input|stream|data))\b"),
+    # Names of system errors; EAGAIN, EINTR and the like are everyday life.
+    ("econn", r"(?-i:\bECONN(?:REFUSED|RESET|ABORTED)\b)"),
+    ("unreach", r"(?-i:\bE(?:HOST|NET)UNREACH\b)"),
+    ("etimedout", r"(?-i:\bETIMEDOUT\b)"),
+    ("eno", r"(?-i:\bENO(?:ENT|SPC|MEM|TFOUND|TCONN|TDIR|DEV|BUFS|SYS|EXEC|LCK|TEMPTY)\b)"),
+    ("eaddr", r"(?-i:\bEADDR(?:INUSE|NOTAVAIL)\b)"),
+    ("eai_", r"(?-i:\bEAI_[A-Z]+\b)"),
+    ("emfile", r"(?-i:\bEMFILE\b)"),
+    ("enfile", r"(?-i:\bENFILE\b)"),
+    ("epipe", r"(?-i:\bEPIPE\b)"),
+    ("eacces", r"(?-i:\bEACCES\b)"),
+    ("eperm", r"(?-i:\bEPERM\b)"),
+    ("einval", r"(?-i:\bEINVAL\b)"),
+    ("erofs", r"(?-i:\bEROFS\b)"),
+    ("edquot", r"(?-i:\bEDQUOT\b)"),
+    ("eproto", r"(?-i:\bEPROTO\b)"),
+    ("eio", r"(?-i:\bEIO\b)"),
 )
 """What reads like an error: text the lower-cased message must hold (cheap to rule out), and the expression to match."""
 
 _WORD = (
-    r"(?:errors?|exceptions?|fail(?:ed|s|ing|ures?)?|fatal|panics?|panicked|crash(?:ed|es)?|deadlocks?|aborted|"
+    r"(?:err|errors?|exceptions?|fail(?:ed|s|ing|ures?)?|fatal|panics?|panicked|crash(?:ed|es)?|deadlocks?|aborted|"
     r"tracebacks?)"
 )
 _COUNTED = r"(?:errors|exceptions|failures|fails|panics|crashes|deadlocks|tracebacks)"
@@ -91,7 +140,9 @@ _KIND = (
     r"(?:(?:more|new|further|other|known|fatal|critical|serious|major|minor|internal|unhandled|uncaught|runtime|"
     r"validation|parse|build|tests?|server|client|network|jobs?|tasks?)[\s-]+)?"
 )
-_NOTHING = r"(?:0+(?:\.0+)?%?|null|none|nil|false|n/a|\[\]|\{\})"
+_ZERO = r"(?:0+(?:\.0+)?%?|false|n/a|\[\]|\{\})"
+# Words may follow that make an error of it: nil pointer dereference.
+_NULL = r"(?:null|none|nil)"
 
 NEGATED: tuple[str, ...] = (
     # no errors, without any fatal error, non-fatal, zero test failures
@@ -111,15 +162,17 @@ NEGATED: tuple[str, ...] = (
 
 A value that is masked may be 0 or null, or not. Where it alone says which, the word does not count."""
 
+_OF = r"(?:[\s_-](?:count|rate|ratio|total))?"
 NEGATING: tuple[str, ...] = (
-    # "error": null, errors: 0, fatal=false, error count: 0
-    rf"""(?:[\s_-](?:count|rate|ratio|total))?["']?\s*[=:]\s*["']?{_NOTHING}(?=["']?\s*(?:$|[,;|&)\]}}]|\w+["']?[=:]))""",
+    # errors: 0, fatal=false, error count: 0, "error": null
+    rf"""{_OF}["']?\s*[=:]\s*["']?{_ZERO}(?=["']?\s*(?:$|[,;|&)\]}}]|\w+["']?[=:]))""",
+    rf"""{_OF}["']?\s*[=:]\s*["']?{_NULL}(?=["']?\s*(?:$|[,;|&)\]}}]|\w+=))""",
     # error="", failed=0 and more text
     r"""["']?\s*[=:]\s*(?:""|\'\')""",
-    rf"={_NOTHING}(?=\s)",
+    rf"={_ZERO}(?=\s)",
     # error rate: <*>, failed=<*>, "error": <*>
     r"[\s_-](?:count|rate|ratio|total)\s*[=:]\s*<\*>",
-    r"""(?:=["']?|["']\s*[:=]\s*["']?)<\*>(?=["']?(?:[\s,;|&)\]}]|$))""",
+    r"""(?:=["']?|["']\s*[:=]\s*["']?)<\*>(?=["']?(?:[\s,;|&)\]}]|$))(?!\s+(?:pointer|reference|dereference)\b)""",
     r"-free\b",
 )
 """Expressions for what right after such a word takes it back, likewise."""
@@ -151,7 +204,9 @@ def indexed(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 _FLAGS = re.ASCII | re.IGNORECASE
 _RULES = tuple((stem, re.compile(expression, _FLAGS)) for stem, expression in ERROR_LIKE)
-_NEGATED = re.compile("|".join((*NEGATED, rf"\b{_WORD}(?:{'|'.join(NEGATING)})")), _FLAGS)
+_NEGATED = re.compile(
+    "|".join((*NEGATED, rf"(?<![^\W_]){_WORD}(?:_?(?:codes?|messages?|msg))?(?:{'|'.join(NEGATING)})")), _FLAGS
+)
 
 
 def error_like(message: str) -> bool:

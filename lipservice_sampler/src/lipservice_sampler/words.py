@@ -53,7 +53,9 @@ _HEX = re.compile(
 )
 _LETTERS = str.maketrans("abcdef", "000000")
 # Of a stem of several words, the longest: "timed" of "timed out".
-_STEMS = tuple({max(reversed(stem.split(" ")), key=len) for stem, _ in ERROR_LIKE})
+_LONGEST_WORDS = {max(reversed(stem.split(" ")), key=len) for stem, _ in ERROR_LIKE}
+# One that holds another (error: err) rules nothing out that the other does not.
+_STEMS = tuple(stem for stem in _LONGEST_WORDS if not any(other in stem for other in _LONGEST_WORDS - {stem}))
 
 
 class Words:
