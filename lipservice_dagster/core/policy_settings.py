@@ -61,7 +61,9 @@ class PolicySettings(BaseModel):
         description="Logs of each unlisted pattern that are kept in an hour before its severity's rate.",
     )
     max_patterns: int = Field(
-        default=5_000, ge=0, description="Patterns a policy lists; those of fewest logs beyond are unlisted."
+        default=5_000,
+        ge=0,
+        description="Sampled patterns a policy lists, those of most logs; what is kept whole is listed besides.",
     )
 
     team_budgets: dict[int, TeamBudget] = Field(
