@@ -625,6 +625,8 @@ _SAY_IT_THEMSELVES = {
     "PolicyError",
     "UnprovenError",
     "NotPinnedError",
+    "PinnedError",
+    "UnaccountableError",
     "IngestError",
     "RunError",
     "AdvisorError",
