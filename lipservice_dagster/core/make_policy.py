@@ -347,8 +347,10 @@ def _reasoning(
     listed: NDArray[np.bool_],
 ) -> str:
     expected = policy.expected
+    logged = expected.logs if budget.unit == "logs" else expected.bytes
     sentences = [
-        f"{budget.words}, of {size(expected.bytes)} that {policy.service or 'the service'} logged on {policy.day}."
+        f"{budget.words}, of {amount(logged, budget.unit)} that {policy.service or 'the service'} logged on "
+        f"{policy.day}."
     ]
 
     def much(value: float) -> bool:

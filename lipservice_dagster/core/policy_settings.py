@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lipservice_dagster.core.budget import DEFAULT_REDUCTION, TeamBudget, contradiction
+from lipservice_dagster.core.budget import DEFAULT_REDUCTION, TeamBudget, contradiction, unpriced
 from lipservice_dagster.core.judgements import WORTH
 
 
@@ -72,7 +72,7 @@ class PolicySettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_budget(self) -> PolicySettings:
-        if problem := contradiction(self.model_fields_set, self):
+        if problem := contradiction(self.model_fields_set, self) or unpriced(self.team_budgets, self.price_per_gb):
             raise ValueError(problem)
         return self
 

@@ -1,6 +1,6 @@
 """Policy making: what is kept whole, floors, the budget, and an expected effect that is what the decision does."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -213,7 +213,7 @@ def test_a_budget_in_logs_is_kept_to_and_thins_large_logs_no_more_than_small_one
     assert rates(policy)[name(1)] == rates(policy)[name(2)]
     assert (policy.expected.budget_bytes, policy.expected.budget_logs) == (None, 100_000)
     assert policy.expected.budget_in_force == pytest.approx(policy.expected.kept_bytes, rel=1e-3)
-    assert "The budget is 100,000 logs a day" in policy.reasoning
+    assert "The budget is 100,000 logs a day, of 1,000,000 logs that checkout logged" in policy.reasoning
 
 
 @pytest.mark.parametrize(
@@ -555,6 +555,22 @@ def test_the_document_is_valid_and_its_effect_can_be_computed_anew():
     assert (again.kept_logs, again.kept_bytes) == (policy.expected.kept_logs, policy.expected.kept_bytes)
 
 
+@settings(max_examples=60, deadline=None)
+@given(days(), st.sampled_from([{}, {"target_reduction": 0.95}, {"budget_logs": 900.0}, {"budget_bytes": 1e5}]))
+def test_every_policy_that_is_made_is_a_document_that_agrees_with_itself(day, asked):
+    signatures, anomalies, _ = day
+    signatures["template"] = [
+        t if t == frames.REST_MESSAGE else f"{t} {chr(97 + i)}" for i, t in enumerate(signatures["template"])
+    ]
+    signatures = signatures.drop_duplicates("template")
+    signatures["signature"] = [signature("checkout", template) for template in signatures["template"]]
+    first = make_policy(*SCOPE, signatures, anomalies, [], PolicySettings(**asked), before=[])
+    after, limits = signatures.assign(day=DAY + timedelta(days=1)), PolicySettings(**asked)
+    second = make_policy(*SCOPE[:3], DAY + timedelta(days=1), after, NO_ANOMALIES, [], limits, before=[first])
+    for policy in (first, second):
+        assert parse(to_json(policy)) == policy
+
+
 @pytest.mark.parametrize(
     ("column", "value"), [("service", "cart"), ("environment", "dev"), ("team_id", 8), ("day", date(2026, 9, 11))]
 )
@@ -606,3 +622,8 @@ def test_who_judged_stands_in_the_reasoning():
     )
     assert policy.reasoning.endswith(" m judged 1 pattern.")
     assert policy.generated_by == "llm"
+
+
+def test_a_teams_budget_of_money_needs_a_price() -> None:
+    with pytest.raises(ValueError, match="team_budgets of 7 is one of money with a price_per_gb of 0"):
+        PolicySettings(team_budgets={7: TeamBudget(money=1.0)}, price_per_gb=0.0)

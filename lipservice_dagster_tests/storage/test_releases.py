@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_dropping_is_stopped_over_a_pin_too(database: Database) -> None:
         ({"actor": " ", "reason": ""}, "who decides this and why"),
     ],
 )
-def test_who_and_why_are_said_of_whatever_a_person_does(database: Database, by: dict[str, str], said: str) -> None:
+def test_who_and_why_are_said_of_whatever_a_person_does(database: Database, by: dict[str, Any], said: str) -> None:
     for days in (0, 1):
         releases.add_by_hand(database, entry(days, LIVE))
     with pytest.raises(UnaccountableError, match=said):
