@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -375,6 +376,18 @@ def explain(settings: Settings) -> list[Explained]:
         source = "environment" if names & in_environment else ".env file" if names & in_file else "default"
         rows.append(Explained(variable, shown(getattr(settings, name)), source, field.description or ""))
     return rows
+
+
+def misspelled() -> dict[str, str]:
+    """Variables in the environment and in .env that are no setting but read much like one, with that one."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    unknown = sorted(name for name in given - known if name.startswith(PREFIX))
+    near = {name: get_close_matches(name.removeprefix(PREFIX), _NAMES, n=1, cutoff=0.8) for name in unknown}
+    return {name: PREFIX + found[0] for name, found in near.items() if found}
+
+
+_NAMES = [name.upper() for name in Settings.model_fields]
 
 
 def shown(value: Any) -> str:
