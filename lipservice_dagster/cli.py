@@ -75,8 +75,10 @@ def _settings() -> Settings:
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
-    from lipservice_dagster.settings import PREFIX, Settings
+    from lipservice_dagster.settings import PREFIX, Settings, misspelled
 
+    for name, meant in misspelled().items():
+        click.echo(f"Warning: {name} is no setting and is not read; {meant} is one", err=True)
     try:
         return Settings()
     except SettingsError as error:
@@ -85,7 +87,10 @@ def _settings() -> Settings:
     except UnicodeDecodeError as error:
         raise click.ClickException(f"The file .env in this folder is not UTF-8: {error}") from error
     except ValidationError as error:
-        fields = (PREFIX + str(e["loc"][0]).upper() + ": " if e["loc"] else "" for e in error.errors())
+        fields = (
+            PREFIX + str(e["loc"][0]).upper() + "".join(f"[{part}]" for part in e["loc"][1:]) + ": " if e["loc"] else ""
+            for e in error.errors()
+        )
         problems = "\n".join(f"  {f}{e['msg']}" for f, e in zip(fields, error.errors(), strict=True))
         raise click.ClickException(
             f"The settings are not valid:\n{problems}\n`lipservice config --help` says more"
@@ -717,6 +722,8 @@ _SAY_IT_THEMSELVES = {
     "UnprovenError",
     "NotPinnedError",
     "UnknownKeyError",
+    "PinnedError",
+    "UnaccountableError",
     "IngestError",
     "RunError",
     "AdvisorError",

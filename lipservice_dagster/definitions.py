@@ -97,9 +97,11 @@ def _gate(settings: Settings) -> GateSettings:
         min_days=settings.backtest_min_days,
         patterns_share=settings.gate_patterns_share,
         budget_excess=settings.gate_budget_excess,
+        day_excess=settings.gate_day_excess,
         anomalies_share=settings.gate_anomalies_share,
         few_anomalies=settings.gate_few_anomalies,
         few_missed=settings.gate_few_missed,
+        added=settings.gate_added,
     )
 
 

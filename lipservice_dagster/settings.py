@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lipservice_dagster.core.anomalies import Detector
 from lipservice_dagster.core.boosts import BoostSettings
-from lipservice_dagster.core.budget import TeamBudget, contradiction
+from lipservice_dagster.core.budget import TeamBudget, contradiction, unpriced
 from lipservice_dagster.core.policy_settings import PolicySettings
 
 PREFIX = "LIPSERVICE_"
@@ -245,6 +246,11 @@ class Settings(BaseSettings):
     gate_budget_excess: float = Field(
         default=0.05, ge=0, description="Share by which the budget in force may be exceeded for a release."
     )
+    gate_day_excess: float = Field(
+        default=0.25,
+        ge=0,
+        description="Likewise on a single day; gate_budget_excess is over the replayed days together.",
+    )
     gate_anomalies_share: float = Field(
         default=0.95, ge=0, le=1, description="Share of anomalies that must be found again for a release."
     )
@@ -252,6 +258,12 @@ class Settings(BaseSettings):
         default=5, ge=0, description="With fewer anomalies than these, gate_few_missed counts instead of the share."
     )
     gate_few_missed: int = Field(default=1, ge=0, description="So many of few anomalies may be missed for a release.")
+    gate_added: int = Field(
+        default=1,
+        ge=0,
+        description="So many anomalies that sampling alone brings about are allowed for a release; with many real ones,"
+        " the share that may be missed.",
+    )
     boost_factor: float = Field(
         default=10.0, ge=1, le=1_000, description="Rates are multiplied by this, up to 1.0, around an anomaly."
     )
@@ -326,14 +338,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Settings:
-        if problem := contradiction(self.model_fields_set, self):
+        if problem := contradiction(self.model_fields_set, self) or unpriced(self.team_budgets, self.price_per_gb):
             raise ValueError(problem)
-        if not self.price_per_gb > 0 and (
-            paid := sorted(team for team, budget in self.team_budgets.items() if budget.money is not None)
-        ):
+        return self
+
+    @model_validator(mode="after")
+    def _enough_days(self) -> Settings:
+        if self.backtest_min_days > self.backtest_days:
             raise ValueError(
-                f"team_budgets of {paid[0]} is one of money with a price_per_gb of {self.price_per_gb:g}: say what a"
-                " gigabyte costs"
+                f"backtest_min_days is {self.backtest_min_days} with a backtest_days of {self.backtest_days}: so many"
+                " days are never replayed, lower the one or raise the other"
             )
         return self
 
@@ -399,6 +413,18 @@ def explain(settings: Settings) -> list[Explained]:
         source = "environment" if names & in_environment else ".env file" if names & in_file else "default"
         rows.append(Explained(variable, shown(getattr(settings, name)), source, field.description or ""))
     return rows
+
+
+def misspelled() -> dict[str, str]:
+    """Variables in the environment and in .env that are no setting but read much like one, with that one."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    unknown = sorted(name for name in given - known if name.startswith(PREFIX))
+    near = {name: get_close_matches(name.removeprefix(PREFIX), _NAMES, n=1, cutoff=0.8) for name in unknown}
+    return {name: PREFIX + found[0] for name, found in near.items() if found}
+
+
+_NAMES = [name.upper() for name in Settings.model_fields]
 
 
 def shown(value: Any) -> str:

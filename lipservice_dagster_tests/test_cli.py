@@ -291,3 +291,30 @@ def test_an_override_that_makes_no_sense_is_a_usage_error(said: list[str], told:
     done = CliRunner().invoke(cli, [*of_shop, *said])
     assert done.exit_code == 2
     assert told in done.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("TEAM_BUDGETS", '{"7": {"bytes": 0}}', "LIPSERVICE_TEAM_BUDGETS[7][bytes]: Input should be greater than 0"),
+        ("BACKTEST_DAYS", "1", "backtest_min_days is 3 with a backtest_days of 1: so many days are never replayed"),
+    ],
+)
+def test_a_setting_that_is_out_of_bounds_is_named_to_its_part(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"LIPSERVICE_{variable}", value)
+    told = CliRunner().invoke(cli, ["config"])
+    assert told.exit_code == 1
+    assert said in told.output
+
+
+def test_a_variable_that_reads_much_like_a_setting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIPSERVICE_BUGDET_BYTES", "5")
+    monkeypatch.setenv("LIPSERVICE_URL", "http://elsewhere")  # of the sampler's, and no setting
+    told = CliRunner().invoke(cli, ["config"])
+    assert told.exit_code == 0
+    warnings = [text for text in told.stderr.splitlines() if text.startswith("Warning")]
+    assert warnings == [
+        "Warning: LIPSERVICE_BUGDET_BYTES is no setting and is not read; LIPSERVICE_BUDGET_BYTES is one"
+    ]

@@ -34,10 +34,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.anomalies import Detector, detect_by
+from lipservice_dagster.core.budget import size
 from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.replay import Replay, figures, replay, thinned
 from lipservice_dagster.core.series import Series, build_series
@@ -54,10 +55,25 @@ class GateSettings(BaseModel):
     days: int = Field(default=7, ge=1, le=90, description="Latest days that are replayed.")
     min_days: int = Field(default=3, ge=1, le=90, description="Replayed days below which nothing is released.")
     patterns_share: float = Field(default=0.99, ge=0, le=1, description="Least share of patterns with a log kept.")
-    budget_excess: float = Field(default=0.05, ge=0, description="Share by which the budget may be exceeded.")
+    budget_excess: float = Field(
+        default=0.05, ge=0, description="Share by which the days together may exceed their budgets."
+    )
+    day_excess: float = Field(default=0.25, ge=0, description="Share by which each day may exceed its own.")
     anomalies_share: float = Field(default=0.95, ge=0, le=1, description="Least share of anomalies found again.")
     few_anomalies: int = Field(default=5, ge=0, description="With fewer anomalies their number counts, not the share.")
     few_missed: int = Field(default=1, ge=0, description="So many of few anomalies may be missed.")
+    added: int = Field(
+        default=1,
+        ge=0,
+        description="So many anomalies may be found that were none; of many real ones, as large a share as may be "
+        "missed.",
+    )
+
+    @model_validator(mode="after")
+    def _enough_days(self) -> GateSettings:
+        if self.min_days > self.days:
+            raise ValueError(f"min_days is {self.min_days} with days {self.days}: so many days are never replayed")
+        return self
 
 
 def replay_day(
@@ -168,27 +184,28 @@ def judge(replays: pd.DataFrame, day: date, settings: GateSettings) -> dict[str,
     """The verdict over a service's method on ``day``: the columns of `frames.BACKTESTS` but its key and fingerprint.
 
     ``replays``: rows of `frames.REPLAYS` of one service and environment; those of the last ``settings.days`` days
-    count, their figures summed. ``passed`` where every limit holds, ``learning`` where too few days could be replayed;
+    that had logs count, their figures summed. The budget is also judged day by day, as a day far over it is not made
+    good by those under it. ``passed`` where every limit holds. ``learning`` where too few days could be replayed, or
+    none of the latest ``settings.min_days``: what was shown before them is of a method that has changed since.
     ``why`` names what failed and by how much, and which days were left out.
     """
     first = day - timedelta(days=settings.days - 1)
-    rows = replays[(replays["day"] >= first) & (replays["day"] <= day)]
+    rows = replays[(replays["day"] >= first) & (replays["day"] <= day) & (replays["logs"] != 0)]
     total = {c: float(rows[c].sum()) for c in _SUMMED}
     weights = rows["logs"].to_numpy(float)
     spread = np.sqrt(((rows["count_error"].to_numpy(float) * weights) ** 2).sum())
-    learning = len(rows) < settings.min_days
-    failures = [] if learning else list(_failures(total, settings))
+    replayed = set(rows["day"])
+    unlearned = _unlearned(replayed, day, settings)
+    failures = [] if unlearned else [*_broken(rows), *_failures(total, settings), *_days_over(rows, settings)]
     return {
         **total,
         "days": len(rows),
         "count_error": float(spread / total["logs"]) if total["logs"] else 0.0,
         "pattern_error": float(rows["pattern_error"].median()) if len(rows) else 0.0,
         "pattern_error_most": float(rows["pattern_error_most"].max()) if len(rows) else 0.0,
-        "passed": not learning and not failures,
-        "learning": learning,
-        "why": _why(
-            total, failures, learning, set(rows["day"]), [first + timedelta(n) for n in range(settings.days)], settings
-        ),
+        "passed": not unlearned and not failures,
+        "learning": unlearned is not None,
+        "why": _why(total, failures, unlearned, replayed, [first + timedelta(n) for n in range(settings.days)]),
     }
 
 
@@ -225,21 +242,57 @@ def _budget(before: Mapping[str, Any], own: Mapping[str, Any] | None, day: Mappi
     return allowed * day["kept_bytes"] / day["kept_logs"] if day["kept_logs"] else day["bytes"]
 
 
+def _unlearned(replayed: set[date], day: date, settings: GateSettings) -> str | None:
+    """Why the replayed days are not enough to judge by, in words; None where they are."""
+    if len(replayed) < settings.min_days:
+        return f"Only {len(replayed)} of the {settings.min_days} days that a release needs could be replayed"
+    if max(replayed) <= day - timedelta(days=settings.min_days):
+        return (
+            f"None of the latest {settings.min_days} days could be replayed, the newest that could is {max(replayed)}"
+        )
+    return None
+
+
+def _broken(rows: pd.DataFrame) -> list[str]:
+    """Figures that are no numbers prove nothing: as no limit, they would pass every comparison."""
+    return [
+        f"{column} of {day} is {value}, which is no figure"
+        for column in _SUMMED
+        for day, value in zip(rows["day"], rows[column].astype(float), strict=True)
+        if not np.isfinite(value)
+    ]
+
+
+def _days_over(rows: pd.DataFrame, settings: GateSettings) -> list[str]:
+    return [
+        f"on {day} {_over(kept, budget)}, {settings.day_excess:.0%} is allowed on a day"
+        for day, kept, budget in zip(rows["day"], rows["kept_bytes"], rows["budget_bytes"], strict=True)
+        if kept > (1 + settings.day_excess) * budget
+    ]
+
+
+def _over(kept: float, budget: float) -> str:
+    over = kept / budget - 1 if budget else float("inf")
+    return f"{size(kept)} would be kept where {size(budget)} are the budget in force: {over:.1%} over"
+
+
+def _figure(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 0.01 else "less than 0.01"
+
+
 def _failures(total: Mapping[str, float], settings: GateSettings) -> list[str]:
     failures = []
     if (lost := total["errors"] - total["kept_errors"]) > 1e-6 * max(total["errors"], 1.0):
-        failures.append(f"{lost:,.1f} of {total['errors']:,.0f} errors would be lost")
+        failures.append(f"{_figure(lost)} of {_figure(total['errors'])} errors would be lost")
     if total["kept_patterns"] < settings.patterns_share * total["patterns"] - 1e-9:
         failures.append(
             f"{total['kept_patterns'] / total['patterns']:.2%} of {total['patterns']:,.0f} patterns would still be"
             f" seen, {settings.patterns_share:.2%} are wanted"
         )
     if total["kept_bytes"] > (1 + settings.budget_excess) * total["budget_bytes"]:
-        over = total["kept_bytes"] / total["budget_bytes"] - 1 if total["budget_bytes"] else float("inf")
-        failures.append(
-            f"{total['kept_bytes'] / 1e6:,.2f} MB would be kept where {total['budget_bytes'] / 1e6:,.2f} MB are the"
-            f" budget in force: {over:.1%} over, {settings.budget_excess:.0%} is allowed"
-        )
+        failures.append(f"{_over(total['kept_bytes'], total['budget_bytes'])}, {settings.budget_excess:.0%} is allowed")
     missed = total["anomalies"] - total["anomalies_found"]
     told = f"{total['anomalies_found']:.0f} of {total['anomalies']:.0f} anomalies would be found again"
     if total["anomalies"] < settings.few_anomalies:
@@ -248,19 +301,23 @@ def _failures(total: Mapping[str, float], settings: GateSettings) -> list[str]:
     elif total["anomalies_found"] < settings.anomalies_share * total["anomalies"] - 1e-9:
         share = total["anomalies_found"] / total["anomalies"]
         failures.append(f"{told} ({share:.1%}), {settings.anomalies_share:.0%} are wanted")
+    allowed = max(settings.added, (1 - settings.anomalies_share) * total["anomalies"] + 1e-9)
+    if total["anomalies_added"] > allowed:
+        failures.append(
+            f"{total['anomalies_added']:.0f} anomalies would be reported because of sampling, {int(allowed)} may be"
+        )
     return failures
 
 
 def _why(
     total: Mapping[str, float],
     failures: Sequence[str],
-    learning: bool,
+    unlearned: str | None,
     replayed: set[date],
     window: Sequence[date],
-    settings: GateSettings,
 ) -> str:
-    if learning:
-        text = f"Only {len(replayed)} of the {settings.min_days} days that a release needs could be replayed"
+    if unlearned is not None:
+        text = unlearned
     elif failures:
         text = "Over {} days {}".format(len(replayed), "; ".join(failures))
     else:

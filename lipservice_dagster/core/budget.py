@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -162,6 +163,16 @@ def contradiction(given: set[str], asked: Asked) -> str | None:
     if asked.budget_money is not None and not asked.price_per_gb > 0:
         return f"budget_money is set with a price_per_gb of {asked.price_per_gb:g}: say what a gigabyte costs"
     return None
+
+
+def unpriced(team_budgets: Mapping[int, TeamBudget], price_per_gb: float) -> str | None:
+    """What is wrong with teams' budgets of money where a gigabyte costs nothing, in words; None where nothing is."""
+    paid = sorted(team for team, budget in team_budgets.items() if budget.money is not None)
+    if price_per_gb > 0 or not paid:
+        return None
+    return (
+        f"team_budgets of {paid[0]} is one of money with a price_per_gb of {price_per_gb:g}: say what a gigabyte costs"
+    )
 
 
 def size(bytes_: float) -> str:

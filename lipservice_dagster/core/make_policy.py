@@ -186,7 +186,7 @@ def make_policy(
         goal_in_force=in_force[1],
     )
     policy = policy.model_copy(update={"expected": expected, "ramp": on_the_way})
-    reasoning = _reasoning(policy, whole, rates, found, goal, budget, said, int((~listed).sum()))
+    reasoning = _reasoning(policy, whole, rates, found, goal, budget, said, listed)
     return policy.model_copy(update={"reasoning": f"{reasoning} {judged_by}".strip()})
 
 
@@ -212,10 +212,14 @@ def _kept_whole(
 ) -> list[str | None]:
     """Why each pattern is kept whole, a key of `_WHY`, or None.
 
+    Of a service that is new as a whole one finding speaks for all its patterns, each of which is new.
     A pattern that a person capped is kept for nothing but for reading like an error, which no cap touches.
     """
     of_patterns = anomalies[anomalies["scope"] == "pattern"]
-    new = set(of_patterns.loc[of_patterns["kind"] == "new_pattern", "subject"])
+    appeared = anomalies[anomalies["kind"] == "new_pattern"]
+    new = set(appeared.loc[appeared["scope"] == "pattern", "subject"])
+    if (appeared["scope"] == "service").any():
+        new = set(rows["signature"])
     anomalous = set(of_patterns["subject"])
     logs = volumes.sum(axis=1)
     error_share = ratio(volumes[:, ERRORS].sum(axis=1), logs)
@@ -271,15 +275,17 @@ def _floors(rows: pd.DataFrame, sampled: NDArray[np.float64], settings: PolicySe
 
 
 def _listed(rows: pd.DataFrame, whole: list[str | None], settings: PolicySettings) -> NDArray[np.bool_]:
-    """Which patterns the policy lists: all, or those new or anomalous and then those of most logs up to the limit.
+    """Which patterns the policy lists: all that are kept whole, and of those sampled the ones of most logs up to the
+    limit.
 
-    Rest-rows are never listed: no message at the edge matches them.
+    The limit cannot reach what is kept whole: unlisted, a rare pattern would be thinned like an unknown one. Nor can
+    many rare patterns push the large ones off the list. Rest-rows are never listed: no message at the edge matches
+    them.
     """
     logs = rows["weighted_logs"].to_numpy(float)
-    matchable = [i for i in range(len(rows)) if whole[i] != "rest"]
-    order = sorted(matchable, key=lambda i: (whole[i] not in (_NEW, _ANOMALY), -logs[i], i))
-    listed = np.zeros(len(rows), dtype=bool)
-    listed[order[: settings.max_patterns]] = True
+    listed = np.array([why is not None and why != "rest" for why in whole], dtype=bool)
+    sampled = sorted((i for i, why in enumerate(whole) if why is None), key=lambda i: (-logs[i], i))
+    listed[sampled[: settings.max_patterns]] = True
     return listed
 
 
@@ -338,11 +344,13 @@ def _reasoning(
     goal: Rates,
     budget: Budget,
     said: Sequence[Ruling],
-    unlisted: int,
+    listed: NDArray[np.bool_],
 ) -> str:
     expected = policy.expected
+    logged = expected.logs if budget.unit == "logs" else expected.bytes
     sentences = [
-        f"{budget.words}, of {size(expected.bytes)} that {policy.service or 'the service'} logged on {policy.day}."
+        f"{budget.words}, of {amount(logged, budget.unit)} that {policy.service or 'the service'} logged on "
+        f"{policy.day}."
     ]
 
     def much(value: float) -> bool:
@@ -365,8 +373,10 @@ def _reasoning(
     if capped := sum(ruling.cap < 1.0 for ruling in said):
         sentences.append(f"People capped {capped} of the patterns.")
     counts = {why: whole.count(why) for why in _WHY if whole.count(why)}
-    thinned = rates[rates < 1.0]
-    if others := len(rates) - len(thinned) - sum(counts.values()):
+    own = rates[listed]
+    thinned = own[own < 1.0]
+    reasons = [whole[i] for i in np.flatnonzero(listed)]
+    if others := int((own >= 1.0).sum()) - sum(why is not None for why in reasons):
         counts["by their floors or with room in the budget"] = others
     if counts:
         kinds = ", ".join(f"{count} {why}" for why, count in counts.items())
@@ -378,8 +388,11 @@ def _reasoning(
         )
     else:
         sentences.append("None is sampled.")
-    if unlisted:
-        sentences.append(f"{unlisted} are not listed and are treated as unknown.")
+    if unlisted := whole.count(None) - reasons.count(None):
+        sentences.append(
+            f"{unlisted} are not listed, having the fewest logs, and are treated as unknown: the first "
+            f"{policy.unknown.first_per_hour} an hour are kept, then the severity's rate."
+        )
     sentences.append("Errors, and messages that read like one, are kept whole at every severity.")
     sentences.append(
         f"Expected to be kept: {expected.kept_logs:,.0f} of {expected.logs:,.0f} logs, "

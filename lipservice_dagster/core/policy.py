@@ -14,19 +14,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from datetime import date
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    Strict,
     ValidationError,
+    ValidationInfo,
     computed_field,
     model_validator,
 )
@@ -50,11 +54,37 @@ def round_rate(rate: float) -> float:
     return float(f"{rate:.{RATE_DIGITS}g}")
 
 
-Rate = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), AfterValidator(round_rate)]
+_DOCUMENT = {"document": True}
+"""Context of validation of a document that is read, where nothing is repaired; a policy that is made is rounded."""
+
+
+def _rounded(to: Callable[[float], float]) -> AfterValidator:
+    def check(number: float, info: ValidationInfo) -> float:
+        rounded = to(number)
+        if info.context == _DOCUMENT and rounded != number:
+            raise ValueError(f"has more digits than a policy keeps: write {rounded}")
+        return rounded
+
+    return AfterValidator(check)
+
+
+def _plain_day(value: Any) -> Any:
+    """A date, or its text; neither a moment nor a number of seconds or days."""
+    if isinstance(value, datetime) or not isinstance(value, (str, date)):
+        raise ValueError("a day is a date, as 2026-11-23")
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("a day is a date, as 2026-11-23")
+    return value
+
+
+Rate = Annotated[float, Strict(), Field(gt=0.0, le=1.0, allow_inf_nan=False), _rounded(round_rate)]
 """A probability to keep. Never 0: what is dropped whole looks like silence, and no weight repairs its counts."""
 
-Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda amount: round(amount, 3))]
+Amount = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False), _rounded(lambda amount: round(amount, 3))]
 """Logs or bytes of a day, before sampling or expected after it."""
+
+Number = Annotated[float, Strict()]
+Count = Annotated[int, Strict()]
 
 Severity = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
@@ -76,7 +106,7 @@ class PatternRate(_Part):
     goal: Rate | None = Field(
         default=None, description="The rate that worth and budget ask for without the ramp; null: there is no ramp."
     )
-    worth: float = Field(
+    worth: Number = Field(
         default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="What it was judged to be worth."
     )
     reason: str = Field(default="", description="Why this rate.")
@@ -115,15 +145,15 @@ def _by_signature(entries: tuple[PatternRate, ...]) -> tuple[PatternRate, ...]:
 class Unknown(_Part):
     """What happens to logs of patterns the policy does not list."""
 
-    first_per_hour: int = Field(default=0, ge=0, description="This many logs of each such pattern are kept an hour.")
+    first_per_hour: Count = Field(default=0, ge=0, description="This many logs of each such pattern are kept an hour.")
     then: Literal["severity"] = Field(default="severity", description="After them, the rate of the severity applies.")
 
 
 class Floors(_Part):
     """What rates were not allowed to fall below."""
 
-    min_rate: float = Field(default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="The least rate of all.")
-    per_hour: float = Field(
+    min_rate: Number = Field(default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="The least rate of all.")
+    per_hour: Number = Field(
         default=0.0, ge=0.0, allow_inf_nan=False, description="Kept logs of a pattern in an active hour, on average."
     )
 
@@ -142,11 +172,11 @@ class Expected(_Part):
     bytes: Amount = 0.0
     kept_logs: Amount = 0.0
     kept_bytes: Amount = 0.0
-    share: float = Field(default=1.0, ge=0.0, le=1.0, description="Kept bytes of all bytes; 1 of an empty day.")
+    share: Number = Field(default=1.0, ge=0.0, le=1.0, description="Kept bytes of all bytes; 1 of an empty day.")
     budget_kind: Literal["reduction", "bytes", "logs", "money"] | None = Field(
         default=None, description="In which way a budget was asked for; null where none was."
     )
-    budget_asked: float | None = Field(
+    budget_asked: Number | None = Field(
         default=None,
         ge=0.0,
         allow_inf_nan=False,
@@ -175,9 +205,9 @@ class Expected(_Part):
 class Ramp(_Part):
     """How far rates are on their way down to their goals."""
 
-    fall: float = Field(gt=0.0, lt=1.0, description="A rate is at least this share of the day before's.")
+    fall: Number = Field(gt=0.0, lt=1.0, description="A rate is at least this share of the day before's.")
     window_fingerprint: str = Field(description="Hash of the goals of the days before that it was counted from.")
-    days_to_go: int = Field(ge=0, description="In how many days rates are at their goals, should those stay.")
+    days_to_go: Count = Field(ge=0, description="In how many days rates are at their goals, should those stay.")
     goal_in_force: Amount = Field(description="The budget in force, in bytes, once they are.")
 
 
@@ -185,13 +215,19 @@ class Policy(_Part):
     """A policy of a service and environment, made from one day."""
 
     schema_version: Literal[1] = 1
-    mask_version: int = Field(default=MASK_VERSION, ge=1, description="Masks the signatures were made with.")
-    team_id: int = Field(ge=0)
+    mask_version: Count = Field(default=MASK_VERSION, ge=1, description="Masks the signatures were made with.")
+    team_id: Count = Field(ge=0)
     service: str
     environment: str
-    day: date = Field(description="The UTC day it was made from.")
+    day: Annotated[date, BeforeValidator(_plain_day)] = Field(description="The UTC day it was made from.")
     global_rate: Rate = Field(description="Rate where nothing else applies.")
-    severity_rates: dict[Severity, Rate] = Field(description="Rate of a severity, for patterns not listed.")
+    severity_rates: dict[Severity, Rate] = Field(
+        description="Rate of a severity, for patterns not listed; errors are kept whole.",
+        json_schema_extra={
+            "properties": {severity: {"const": 1.0} for severity in ERROR_SEVERITIES},
+            "required": list(ERROR_SEVERITIES),
+        },
+    )
     pattern_rates: Annotated[tuple[PatternRate, ...], AfterValidator(_by_signature)] = Field(
         default=(), description="Sorted by signature."
     )
@@ -259,17 +295,35 @@ def to_json(policy: Policy) -> str:
 def parse(text: str | bytes | Mapping[str, Any]) -> Policy:
     """The policy of a document, as JSON text or plain mapping.
 
+    Nothing in it is repaired: numbers are numbers, a day is a date, rates have as many digits as are stored.
+
     Raises:
         PolicyError: the document is not valid; says which policy, which fields, and why.
     """
+    if isinstance(text, (str, bytes)):
+        try:
+            text = json.loads(text, object_pairs_hook=_once)
+        except PolicyError:
+            raise
+        except ValueError as error:
+            raise PolicyError(f"policy is not valid:\n  Invalid JSON: {error}") from error
     try:
-        policy = Policy.model_validate_json(text) if isinstance(text, (str, bytes)) else Policy.model_validate(text)
+        policy = Policy.model_validate(text, context=_DOCUMENT)
     except ValidationError as error:
         raise PolicyError(explain("policy", text, error)) from error
     if problems := list(_contradictions(policy)):
         scope = f"team {policy.team_id}, service {policy.service!r}, environment {policy.environment!r}"
         raise PolicyError("\n  ".join([f"policy of {scope} is not valid:", *problems]))
     return policy
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these names and values, each of which stands there once."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = sorted(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise PolicyError(f"policy is not valid:\n  {', '.join(twice)} stands twice in one object: say it once")
+    return found
 
 
 def _contradictions(policy: Policy) -> Iterator[str]:
@@ -284,9 +338,39 @@ def _contradictions(policy: Policy) -> Iterator[str]:
         for name, rate in _named_rates(policy).items():
             if rate < 1.0:
                 yield f"{name} is {rate}, and generated_by says keep-all: one of the two is wrong"
-    expected = policy.expected
+    if policy.mask_version > MASK_VERSION:
+        yield f"mask_version is {policy.mask_version}, and known are those to {MASK_VERSION}: no signature would match"
+    least = round_rate(policy.floors.min_rate)
+    for entry in policy.pattern_rates:
+        name = f"pattern_rates[{entry.signature}]"
+        if policy.ramp is not None and entry.goal is None:
+            yield f"{name} has no goal, and there is a ramp: name the rate that it falls to"
+        if policy.ramp is None and entry.goal is not None and entry.goal > entry.rate:
+            yield f"{name}.goal is {entry.goal}, above its rate {entry.rate}, and there is no ramp: they are the same"
+        if entry.goal is not None and entry.goal < least:
+            yield f"{name}.goal is {entry.goal}, below floors.min_rate {least}: raise the goal or lower the floor"
+    yield from _effect_contradictions(policy.expected)
+
+
+def _effect_contradictions(expected: Expected) -> Iterator[str]:
+    """Where the figures of the expected effect do not agree, beyond what rounding them makes."""
+    for severity, effect in expected.severities.items():
+        if _more(effect.kept_logs, effect.logs):
+            name = f"expected.severities.{severity}.kept_logs"
+            yield f"{name} is {effect.kept_logs}, more than the {effect.logs} there are"
+    share = expected.kept_bytes / expected.bytes if expected.bytes else 1.0
+    if abs(expected.share - share) > 1e-5 + (0.01 / expected.bytes if expected.bytes else 0.0):
+        yield f"expected.share is {expected.share}, and kept_bytes of bytes are {share:.6g}: one of them is wrong"
+    if expected.budget_in_force is not None and expected.budget_logs is None:
+        for other in ("budget_needed", "budget_bytes"):
+            amount = getattr(expected, other)
+            if amount is not None and _more(amount, expected.budget_in_force):
+                yield (
+                    f"expected.budget_in_force is {expected.budget_in_force}, less than {other}, {amount}: it is the "
+                    "larger of what is asked for and what is needed"
+                )
     for kept, of in (("kept_logs", "logs"), ("kept_bytes", "bytes")):
-        if getattr(expected, kept) > getattr(expected, of) * (1 + 1e-9) + 0.01:
+        if _more(getattr(expected, kept), getattr(expected, of)):
             yield f"expected.{kept} is {getattr(expected, kept)}, more than the {getattr(expected, of)} {of} there are"
     if expected.budget_bytes is not None and expected.budget_logs is not None:
         yield "expected names budget_bytes and budget_logs: a budget is asked for in one way"
@@ -295,6 +379,11 @@ def _contradictions(policy: Policy) -> Iterator[str]:
             f"expected.budget_kind is {expected.budget_kind!r} with budget_bytes {expected.budget_bytes} and "
             f"budget_logs {expected.budget_logs}: a budget that is asked for has a kind and an amount"
         )
+
+
+def _more(one: float, other: float) -> bool:
+    """Whether one amount is more than the other, rounding apart."""
+    return one > other * (1 + 1e-9) + 0.01
 
 
 def _named_rates(policy: Policy) -> dict[str, float]:

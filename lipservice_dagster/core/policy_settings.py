@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lipservice_dagster.core.budget import DEFAULT_REDUCTION, TeamBudget, contradiction
+from lipservice_dagster.core.budget import DEFAULT_REDUCTION, TeamBudget, contradiction, unpriced
 from lipservice_dagster.core.judgements import WORTH
 
 
@@ -61,7 +61,9 @@ class PolicySettings(BaseModel):
         description="Logs of each unlisted pattern that are kept in an hour before its severity's rate.",
     )
     max_patterns: int = Field(
-        default=5_000, ge=0, description="Patterns a policy lists; those of fewest logs beyond are unlisted."
+        default=5_000,
+        ge=0,
+        description="Sampled patterns a policy lists, those of most logs; what is kept whole is listed besides.",
     )
 
     team_budgets: dict[int, TeamBudget] = Field(
@@ -70,7 +72,7 @@ class PolicySettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_budget(self) -> PolicySettings:
-        if problem := contradiction(self.model_fields_set, self):
+        if problem := contradiction(self.model_fields_set, self) or unpriced(self.team_budgets, self.price_per_gb):
             raise ValueError(problem)
         return self
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.dialects import postgresql as pg
 
+from lipservice_dagster.core.accountable import accountable
 from lipservice_dagster.core.overlay import Kind, Override, contradiction
 from lipservice_dagster.core.problems import explain
 from lipservice_dagster.storage.database import Database
@@ -89,7 +90,9 @@ def add(
 
     Raises:
         OverrideError: it is out of bounds, is over already, speaks of what is not known, or contradicts another.
+        UnaccountableError: it does not say who and why.
     """
+    owner, reason = accountable(owner, reason)
     with database.engine.begin() as connection:
         _require_service(connection, team_id, service, environment)
         if signature is not None:
@@ -141,8 +144,10 @@ def remove(
 ) -> Entry:
     """Append the end of an override.
 
-    Raises OverrideError where the team has no such override in force.
+    Raises OverrideError where the team has no such override in force, UnaccountableError where it does not say who and
+    why.
     """
+    actor, reason = accountable(actor, reason)
     with database.engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         now = now or _clock(connection)
@@ -155,8 +160,6 @@ def remove(
             raise OverrideError(f"Team {team_id} has no override {override_id}; in force are: {standing}")
         if ended:
             raise OverrideError(f"override {override_id} was {ended[0].entry} at {ended[0].at:%Y-%m-%d %H:%M} UTC")
-        if not (actor and reason):
-            raise OverrideError("say who removes it and why")
         values = {name: getattr(found[0], name) for name in _COPIED}
         values |= {"entry": REMOVED, "ends": override_id, "actor": actor, "reason": reason, "at": now}
         return Entry(**connection.execute(sa.insert(overrides).values(values).returning(*_COLUMNS)).one()._mapping)

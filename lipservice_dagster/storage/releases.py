@@ -5,7 +5,8 @@ that passed its backtest takes its place. ``pinned`` drops too, and stays until 
 A person makes a service live once; the graph keeps the state and only moves the policy.
 
 Entries of the graph are idempotent by (service, environment, day) and only move forward by day: a backfill of an old
-day adds nothing. People's entries are always added, with who and why. Whoever adds an entry holds the team's lock, and
+day adds nothing. People's entries are added with who and why, but none makes live over a pin: that is what unpinning is
+for. Whoever adds an entry holds the team's lock, and
 the graph adds only over the entry that it has seen: what a person did meanwhile stays.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from lipservice_dagster.core.accountable import accountable
 from lipservice_dagster.core.policy import Policy, parse
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import backtests, policies, releases
@@ -41,6 +43,10 @@ class UnprovenError(ValueError):
 
 class NotPinnedError(ValueError):
     """Nothing is pinned that could be unpinned."""
+
+
+class PinnedError(ValueError):
+    """The service is pinned, and a policy cannot be made live over that."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +146,22 @@ def add_from_graph(database: Database, entry: Release, *, over: int | None) -> R
 
 
 def add_by_hand(database: Database, entry: Release) -> Release:
-    """Append a person's entry."""
+    """Append a person's entry.
+
+    Raises:
+        UnaccountableError: it does not say who and why.
+        PinnedError: it makes live what is pinned, which stays until it is unpinned (`unpin`).
+    """
     with database.engine.begin() as connection:
         _lock(connection, entry.team_id)
-        values = _values(entry) | {"by_hand": True}
-        row = connection.execute(sa.insert(releases).values(values).returning(*_COLUMNS)).one()
-    return Release(**row._mapping)
+        newest = _newest(connection, entry.team_id, entry.service, entry.environment)
+        if entry.state == LIVE and newest is not None and newest.state == PINNED:
+            raise PinnedError(
+                f"{entry.service!r} of team {entry.team_id} is pinned at version {newest.version} of {newest.day} by"
+                f" {newest.actor} ({newest.reason}). Unpin it first, lipservice policy unpin, or pin another release,"
+                " lipservice policy rollback"
+            )
+        return _append(connection, entry)
 
 
 def roll_back(
@@ -189,11 +205,13 @@ def unpin(database: Database, team_id: int, service: str, environment: str, *, a
 
     Raises NotPinnedError where nothing is pinned.
     """
-    current = [r for r in in_force(database, team_id, service) if r.environment == environment]
-    if not current or current[0].state != PINNED:
-        state = f"is {current[0].state}" if current else "has no release"
-        raise NotPinnedError(f"{service!r} of team {team_id} is not pinned: it {state}")
-    return add_by_hand(database, replace(current[0], state=LIVE, actor=actor, reason=reason))
+    with database.engine.begin() as connection:
+        _lock(connection, team_id)
+        current = _newest(connection, team_id, service, environment)
+        if current is None or current.state != PINNED:
+            state = f"is {current.state}" if current else "has no release"
+            raise NotPinnedError(f"{service!r} of team {team_id} is not pinned: it {state}")
+        return _append(connection, replace(current, state=LIVE, actor=actor, reason=reason))
 
 
 def computed(
@@ -272,6 +290,24 @@ def verdict(database: Database, team_id: int, service: str, environment: str, da
     with database.engine.connect() as connection:
         row = connection.execute(statement).first()
     return (False, "It has no backtest yet.") if row is None else (row.passed, row.why)
+
+
+def _newest(connection: sa.Connection, team_id: int, service: str, environment: str) -> Release | None:
+    """What is in force of a service and environment."""
+    statement = (
+        sa.select(*_COLUMNS)
+        .where(releases.c.team_id == team_id, releases.c.service == service, releases.c.environment == environment)
+        .order_by(releases.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else Release(**row._mapping)
+
+
+def _append(connection: sa.Connection, entry: Release) -> Release:
+    actor, reason = accountable(entry.actor, entry.reason)
+    values = _values(entry) | {"by_hand": True, "actor": actor, "reason": reason}
+    return Release(**connection.execute(sa.insert(releases).values(values).returning(*_COLUMNS)).one()._mapping)
 
 
 def _values(entry: Release) -> dict[str, Any]:

@@ -43,7 +43,10 @@ def test_a_method_that_met_every_limit_passes_with_its_figures() -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"kept_errors": 9.0}, "7.0 of 70 errors would be lost"),
+        ({"kept_errors": 9.0}, "7 of 70 errors would be lost"),
+        ({"kept_errors": 9.9995}, "less than 0.01 of 70 errors would be lost"),
+        ({"kept_bytes": 450.0, "budget_bytes": 300.0}, "3.15 kB would be kept where 2.1 kB are the budget"),
+        ({"anomalies_added": 1}, "7 anomalies would be reported because of sampling, 1 may be"),
         ({"kept_patterns": 49.0}, "98.00% of 350 patterns would still be seen, 99.00% are wanted"),
         ({"kept_bytes": 3.2e5}, "6.7% over, 5% is allowed"),
         ({"anomalies_found": 1}, "7 of 14 anomalies would be found again (50.0%), 95% are wanted"),
@@ -61,6 +64,55 @@ def test_one_of_few_anomalies_may_be_missed() -> None:
         few = quiet.copy()
         few.loc[0, ["anomalies", "anomalies_found"]] = [4, 4 - missed]
         assert judge(few, DAY, GATE)["passed"] is passed
+
+
+def test_a_day_far_over_its_budget_is_not_made_good_by_those_under_it() -> None:
+    found = replays(kept_bytes=2.4e5)
+    found.loc[3, "kept_bytes"] = 6e5
+    verdict = judge(found, DAY, GATE)
+    assert verdict["kept_bytes"] < verdict["budget_bytes"]
+    assert not verdict["passed"]
+    assert (
+        "on 2026-09-07 600 kB would be kept where 300 kB are the budget in force: 100.0% over, 25% is"
+        in (verdict["why"])
+    )
+    assert judge(found, DAY, GateSettings(day_excess=1.0))["passed"]
+
+
+@pytest.mark.parametrize("column", ["kept_errors", "kept_bytes", "budget_bytes", "kept_patterns", "anomalies_found"])
+def test_a_figure_that_is_no_number_passes_nothing(column: str) -> None:
+    found = replays().astype({column: float})
+    found.loc[2, column] = np.nan
+    verdict = judge(found, DAY, GATE)
+    assert not verdict["passed"]
+    assert f"{column} of 2026-09-08 is nan" in verdict["why"]
+
+
+def test_one_anomaly_that_was_none_is_allowed_and_of_many_as_large_a_share_as_may_be_missed() -> None:
+    for anomalies, added, passed in ((0, 1, True), (0, 2, False), (60, 3, True), (60, 4, False)):
+        found = replays(anomalies=0, anomalies_found=0)
+        found.loc[0, ["anomalies", "anomalies_found", "anomalies_added"]] = [anomalies, anomalies, added]
+        assert judge(found, DAY, GATE)["passed"] is passed, (anomalies, added)
+
+
+def test_days_without_logs_prove_nothing() -> None:
+    found = replays(5)
+    found.loc[[0, 1, 2], [c for c in found if c not in ("team_id", "day", "service", "environment", "version")]] = 0
+    verdict = judge(found, DAY, GATE)
+    assert (verdict["passed"], verdict["learning"], verdict["days"]) == (False, True, 2)
+
+
+def test_replays_of_long_ago_do_not_pass_today() -> None:
+    found = replays()
+    for since, passed in ((2, True), (3, False)):
+        verdict = judge(found[found["day"] <= DAY - timedelta(days=since)], DAY, GATE)
+        assert (verdict["passed"], verdict["learning"]) == (passed, not passed)
+    assert "None of the latest 3 days could be replayed, the newest that could is 2026-09-07" in verdict["why"]
+
+
+def test_more_days_than_are_replayed_cannot_be_needed() -> None:
+    with pytest.raises(ValueError, match="min_days is 3 with days 1: so many days are never replayed"):
+        GateSettings(days=1)
 
 
 def test_limits_are_settings() -> None:

@@ -1,6 +1,6 @@
 """Policy making: what is kept whole, floors, the budget, and an expected effect that is what the decision does."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from lipservice_dagster.core.make_policy import make_policy
 from lipservice_dagster.core.overlay import Overlay
 from lipservice_dagster.core.policy import Policy, document, parse, to_json
 from lipservice_dagster.core.policy_settings import PolicySettings
-from lipservice_sampler.decision import decide, error_like
+from lipservice_sampler.decision import decide, error_like, expected_kept
 from lipservice_sampler.text import signature
 
 DAY = date(2026, 9, 10)
@@ -213,7 +213,7 @@ def test_a_budget_in_logs_is_kept_to_and_thins_large_logs_no_more_than_small_one
     assert rates(policy)[name(1)] == rates(policy)[name(2)]
     assert (policy.expected.budget_bytes, policy.expected.budget_logs) == (None, 100_000)
     assert policy.expected.budget_in_force == pytest.approx(policy.expected.kept_bytes, rel=1e-3)
-    assert "The budget is 100,000 logs a day" in policy.reasoning
+    assert "The budget is 100,000 logs a day, of 1,000,000 logs that checkout logged" in policy.reasoning
 
 
 @pytest.mark.parametrize(
@@ -498,9 +498,41 @@ def test_of_patterns_alike_the_limit_lists_the_same_whatever_the_order_of_rows()
     assert to_json(make(day_of(one, two), max_patterns=1)) == to_json(make(day_of(two, one), max_patterns=1))
 
 
-def test_new_patterns_are_listed_before_larger_ones():
-    frame = pd.DataFrame([anomaly(2, "new_pattern")], columns=list(frames.ANOMALIES))
-    assert set(rates(make(day_of(BULK, row(2, "b <*>", {"info": 500})), frame, max_patterns=1))) == {name(2)}
+@pytest.mark.parametrize("kept", ["rare", "new", "anomalous", "must keep"])
+def test_what_is_kept_whole_is_listed_beyond_the_limit_and_pushes_nothing_off_the_list(kept):
+    logs = 90 if kept == "rare" else 500
+    small = [row(i, f"step {'abc'[i - 2]} <*>", {"info": logs}, hours=1) for i in (2, 3, 4)]
+    kind = {"new": "new_pattern", "anomalous": "rate_spike"}.get(kept)
+    found = pd.DataFrame([anomaly(i, kind) for i in (2, 3, 4) if kind], columns=list(frames.ANOMALIES))
+    must = [
+        Judgement(signature=name(i), worth=WORTH["must_keep"], category="audit", reason="Audited.")
+        for i in (2, 3, 4)
+        if kept == "must keep"
+    ]
+    policy = make(day_of(BULK, *small), found, must, max_patterns=1, target_reduction=0.9)
+    assert set(rates(policy)) == {name(1), name(2), name(3), name(4)}
+    for i in (2, 3, 4):
+        assert expected_kept(document(policy), "info", name(i), False, [logs]) == logs
+    assert "not listed" not in policy.reasoning
+
+
+def test_what_the_reasoning_says_is_kept_whole_is_kept_whole():
+    bulk = [row(i, f"step {chr(97 + i)} <*>", {"info": 4_000}, hours=2) for i in range(8)]
+    rare = row(9, "rare thing <*>", {"info": 90}, hours=1)
+    policy = make(day_of(*bulk, rare), max_patterns=3, target_reduction=0.9)
+    assert "Of 9 patterns 1 are kept whole (1 rare). 3 are sampled" in policy.reasoning
+    assert "5 are not listed" in policy.reasoning
+    assert expected_kept(document(policy), "info", name(9), False, [90]) == 90
+
+
+def test_every_pattern_of_a_service_that_is_new_as_a_whole_is_kept_whole():
+    whole = anomaly(1, "new_pattern") | {"scope": "service", "subject": "checkout"}
+    found = pd.DataFrame([whole], columns=list(frames.ANOMALIES))
+    policy = make(day_of(BULK, row(2, "b <*>", {"info": 50_000})), found, target_reduction=0.9)
+    assert rates(policy) == {name(1): 1.0, name(2): 1.0}
+    assert "2 new" in policy.reasoning
+    spike = pd.DataFrame([whole | {"kind": "rate_spike"}], columns=list(frames.ANOMALIES))
+    assert rates(make(day_of(BULK), spike, target_reduction=0.9))[name(1)] < 1.0
 
 
 def test_a_day_without_logs_keeps_all():
@@ -521,6 +553,22 @@ def test_the_document_is_valid_and_its_effect_can_be_computed_anew():
     assert parse(to_json(policy)) == policy
     again = expected_effect(policy, signatures)
     assert (again.kept_logs, again.kept_bytes) == (policy.expected.kept_logs, policy.expected.kept_bytes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(days(), st.sampled_from([{}, {"target_reduction": 0.95}, {"budget_logs": 900.0}, {"budget_bytes": 1e5}]))
+def test_every_policy_that_is_made_is_a_document_that_agrees_with_itself(day, asked):
+    signatures, anomalies, _ = day
+    signatures["template"] = [
+        t if t == frames.REST_MESSAGE else f"{t} {chr(97 + i)}" for i, t in enumerate(signatures["template"])
+    ]
+    signatures = signatures.drop_duplicates("template")
+    signatures["signature"] = [signature("checkout", template) for template in signatures["template"]]
+    first = make_policy(*SCOPE, signatures, anomalies, [], PolicySettings(**asked), before=[])
+    after, limits = signatures.assign(day=DAY + timedelta(days=1)), PolicySettings(**asked)
+    second = make_policy(*SCOPE[:3], DAY + timedelta(days=1), after, NO_ANOMALIES, [], limits, before=[first])
+    for policy in (first, second):
+        assert parse(to_json(policy)) == policy
 
 
 @pytest.mark.parametrize(
@@ -574,3 +622,8 @@ def test_who_judged_stands_in_the_reasoning():
     )
     assert policy.reasoning.endswith(" m judged 1 pattern.")
     assert policy.generated_by == "llm"
+
+
+def test_a_teams_budget_of_money_needs_a_price() -> None:
+    with pytest.raises(ValueError, match="team_budgets of 7 is one of money with a price_per_gb of 0"):
+        PolicySettings(team_budgets={7: TeamBudget(money=1.0)}, price_per_gb=0.0)

@@ -4,6 +4,7 @@ import json
 import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -69,7 +70,7 @@ def policies(draw):
         pattern_rates=[{"signature": signature("checkout", t), "template": t, "rate": draw(RATES)} for t in templates],
         unknown={"first_per_hour": draw(st.integers(0, 50))},
         reasoning=draw(st.text(max_size=20)),
-        expected=Expected(logs=draw(st.floats(0, 1e12)), bytes=draw(st.floats(0, 1e15))),
+        expected=Expected(logs=(logs := draw(st.floats(0, 1e12))), kept_logs=logs),
     )
 
 
@@ -200,6 +201,76 @@ def test_a_document_changed_after_it_was_made_is_refused():
     changed["pattern_rates"][0]["rate"] = 0.9
     with pytest.raises(PolicyError, match="changed after it was made"):
         parse(json.dumps(changed))
+
+
+def _document(**changed):
+    """A document in which all agrees; a name with dots leads to the field that is changed."""
+    plain = document(policy(pattern_rates=[{"signature": A, "template": "job <*> done", "rate": 0.5, "goal": 0.4}]))
+    plain |= {"floors": {"min_rate": 0.01, "per_hour": 10.0}}
+    plain["ramp"] = {"fall": 0.5, "window_fingerprint": "f", "days_to_go": 1, "goal_in_force": 250.0}
+    plain["expected"] |= {
+        "logs": 100.0, "bytes": 1000.0, "kept_logs": 30.0, "kept_bytes": 300.0, "share": 0.3,
+        "budget_kind": "reduction", "budget_asked": 0.7, "budget_bytes": 300.0, "budget_needed": 100.0,
+        "budget_in_force": 300.0, "severities": {"info": {"logs": 100.0, "kept_logs": 30.0}},
+    }  # fmt: skip
+    del plain["version"]
+    for path, value in changed.items():
+        *way, last = [int(step) if step.isdigit() else step for step in path.split("__")]
+        of: Any = plain
+        for step in way:
+            of = of[step]
+        of[last] = value
+    return plain
+
+
+def test_a_document_in_which_all_agrees_is_read_as_it_stands():
+    plain = _document()
+    read = document(parse(json.dumps(plain)))
+    assert {name: read[name] for name in plain} == plain
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"pattern_rates__0__rate": "0.3"}, "pattern_rates.0.rate: .*valid number"),
+        ({"global_rate": True}, "global_rate: .*valid number"),
+        ({"pattern_rates__0__rate": 0.123456789}, "pattern_rates.0.rate: has more digits .* write 0.1235"),
+        ({"severity_rates__info": 0.999999}, "severity_rates.info: has more digits .* write 1.0"),
+        ({"expected__logs": 100.00001}, "expected.logs: has more digits .* write 100.0"),
+        ({"day": 0}, "day: a day is a date"),
+        ({"day": "2026-11-23T00:00:00"}, "day: a day is a date"),
+        ({"team_id": "7"}, "team_id: .*valid integer"),
+        ({"team_id": True}, "team_id: .*valid integer"),
+        ({"unknown__first_per_hour": 2.0}, "unknown.first_per_hour: .*valid integer"),
+        ({"mask_version": 99}, "mask_version is 99, and known are those to"),
+        ({"expected__budget_in_force": 50.0, "expected__budget_bytes": 50.0}, "50.0, less than budget_needed, 100.0"),
+        ({"expected__budget_in_force": 150.0}, "150.0, less than budget_bytes, 300.0"),
+        ({"expected__kept_bytes": 2000.0}, "expected.kept_bytes is 2000.0, more than the 1000.0 bytes there are"),
+        ({"expected__share": 0.9}, "expected.share is 0.9, and kept_bytes of bytes are 0.3"),
+        ({"expected__severities__info__kept_logs": 500.0}, "severities.info.kept_logs is 500.0, more than the 100.0"),
+        ({"pattern_rates__0__goal": 0.9, "ramp": None}, "goal is 0.9, above its rate 0.5, and there is no ramp"),
+        ({"pattern_rates__0__goal": 0.001}, "goal is 0.001, below floors.min_rate 0.01"),
+        ({"pattern_rates__0__goal": None}, "has no goal, and there is a ramp"),
+    ],
+)
+def test_nothing_of_a_document_that_is_read_is_repaired_in_silence(changed, message):
+    for form in (dict, json.dumps):
+        with pytest.raises(PolicyError, match=f"(?s)is not valid.*{message}"):
+            parse(form(_document(**changed)))
+
+
+def test_a_name_that_stands_twice_in_a_document_is_refused():
+    text = json.dumps(_document())
+    with pytest.raises(PolicyError, match="global_rate stands twice in one object"):
+        parse(text[:-1] + ', "global_rate": 0.9}')
+    with pytest.raises(PolicyError, match="per_hour stands twice"):
+        parse(text.replace('"per_hour": 10.0', '"per_hour": 10.0, "per_hour": 20.0'))
+
+
+def test_the_json_schema_says_that_errors_are_kept_whole():
+    rates = json_schema()["properties"]["severity_rates"]
+    assert rates["properties"] == {"error": {"const": 1.0}, "fatal": {"const": 1.0}}
+    assert sorted(rates["required"]) == ["error", "fatal"]
 
 
 def test_text_that_is_no_json_is_refused():

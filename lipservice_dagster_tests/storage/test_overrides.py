@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.accountable import UnaccountableError
 from lipservice_dagster.core.overlay import Overlay, overlay_json
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import overrides
@@ -128,7 +129,6 @@ def test_a_signature_stands_for_its_template(shop: Database) -> None:
         ({"kind": "cap", "rate": 0.1, "until": None}, "must name when it is over"),
         ({"kind": "sometimes"}, "kind: Input should be 'never_sample', 'cap' or 'lift_error_like'"),
         ({"kind": "lift_error_like"}, "name a pattern"),
-        ({"owner": ""}, "owner"),
         ({"environment": "dev"}, "no service 'shop' in environment 'dev'. It has: 'shop', 'shop' in 'prod'"),
     ],
 )
@@ -175,3 +175,14 @@ def test_of_contradictions_at_once_one_is_added(shop: Database) -> None:
         assert sum(pool.map(try_to, ["never_sample", "cap"] * 2)) == 1
     with shop.engine.connect() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 1
+
+
+def test_who_and_why_are_said_of_an_override_and_of_its_end(shop: Database) -> None:
+    one = add(shop, owner=" ada ").id
+    assert overrides.in_force(shop, 7, now=NOW)[0].actor == "ada"
+    for blank in ({"owner": " "}, {"reason": ""}, {"owner": "\t", "reason": " "}):
+        with pytest.raises(UnaccountableError, match="It does not say"):
+            add(shop, "cap", rate=0.1, **blank)
+    with pytest.raises(UnaccountableError, match="who decides this and why"):
+        overrides.remove(shop, 7, one, actor=" ", reason="", now=NOW)
+    assert [e.id for e in overrides.in_force(shop, 7, now=NOW)] == [one]

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
+from lipservice_dagster.core.accountable import UnaccountableError
 from lipservice_dagster.storage import releases
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.releases import LIVE, PINNED, SHADOW, NotPinnedError, Release, UnknownPolicyError
+from lipservice_dagster.storage.releases import (
+    LIVE,
+    PINNED,
+    SHADOW,
+    NotPinnedError,
+    PinnedError,
+    Release,
+    UnknownPolicyError,
+)
 
 DAY = date(2026, 9, 10)
 
@@ -63,3 +73,41 @@ def test_only_what_is_pinned_is_unpinned(database: Database) -> None:
     releases.add_by_hand(database, entry(0, LIVE))
     with pytest.raises(NotPinnedError, match="is live"):
         releases.unpin(database, 7, "shop", "", actor="ada", reason="fine")
+
+
+def test_nothing_is_made_live_over_a_pin_until_it_is_unpinned(database: Database) -> None:
+    for days in (0, 1):
+        releases.add_by_hand(database, entry(days, LIVE))
+    back = releases.roll_back(database, 7, "shop", "", actor="ada", reason="too few")
+    with pytest.raises(PinnedError, match=r"pinned at version v0 of 2026-09-10 by ada \(too few\).*policy unpin"):
+        releases.add_by_hand(database, entry(2, LIVE, actor="bob"))
+    assert releases.in_force(database, 7) == [back]
+    releases.add_by_hand(database, replace(entry(2, LIVE), service="cart"))  # another service is free
+    releases.unpin(database, 7, "shop", "", actor="ada", reason="fine")
+    assert releases.add_by_hand(database, entry(2, LIVE, actor="bob")).state == LIVE
+
+
+def test_dropping_is_stopped_over_a_pin_too(database: Database) -> None:
+    releases.add_by_hand(database, entry(0, PINNED))
+    assert releases.add_by_hand(database, entry(0, SHADOW)).state == SHADOW
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ({"actor": "", "reason": "fine"}, "who decides this:"),
+        ({"actor": "ada", "reason": " \t"}, "say why:"),
+        ({"actor": " ", "reason": ""}, "who decides this and why"),
+    ],
+)
+def test_who_and_why_are_said_of_whatever_a_person_does(database: Database, by: dict[str, Any], said: str) -> None:
+    for days in (0, 1):
+        releases.add_by_hand(database, entry(days, LIVE))
+    with pytest.raises(UnaccountableError, match=said):
+        releases.add_by_hand(database, entry(2, LIVE, **by))
+    with pytest.raises(UnaccountableError, match=said):
+        releases.roll_back(database, 7, "shop", "", **by)
+    releases.add_by_hand(database, entry(0, PINNED))
+    with pytest.raises(UnaccountableError, match=said):
+        releases.unpin(database, 7, "shop", "", **by)
+    assert releases.in_force(database, 7)[0].state == PINNED
