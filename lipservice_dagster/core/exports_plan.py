@@ -194,8 +194,13 @@ def unquoted(expression: str) -> str:
 MASK_STEPS: tuple[tuple[str, str], ...] = (("[1-9]", "0"), *((m.pattern, m.replacement) for m in MASKS))
 """Expression and replacement of each step of masking, in order."""
 
-# A boolean search may consume what a look-around only looks at.
+# A boolean search may consume what a look-around only looks at. That a name is one of a handler or a limit is not asked:
+# more is kept than the sampler would.
 _LOOKS = (
+    (r"(?<![\w/.-])", r"(?:^|[^0-9A-Za-z_/.-])"),
+    (r"(?!(?:on|is|has|no|non|if|when|ignore|skip|max|min|allow|log|handle|raise|retry)_)", ""),
+    (r"(?![-/]?\w|\.\w|\()", r"(?:$|[^0-9A-Za-z_/.(-]|[/.-](?:$|[^0-9A-Za-z_]))"),
+    (r"(?=[\"']?\s*[=:])", r"[\"']?\s*[=:]"),
     (r"(?<![\w/.])", r"(?:^|[^0-9A-Za-z_/.])"),
     (r"(?<!/)", r"(?:^|[^/])"),
     (r"(?![/-]?\w|\.\w)", r"(?:$|[^0-9A-Za-z_/.-]|[/.-](?:$|[^0-9A-Za-z_]))"),
@@ -203,6 +208,7 @@ _LOOKS = (
 )
 # In a replacement what was looked at is put back.
 _PUT_BACK = (
+    (r"(?<![^\W_])", "(^|[^0-9A-Za-z])"),
     (r"(?<![\w.])", r"(^|[^0-9A-Za-z_.])"),
     (r"(?<=<\*>\s)", r"(<\*>\s)"),
     (r"(?=", "("),
@@ -224,9 +230,11 @@ ERROR_STEMS = "(?i)" + "|".join(dict.fromkeys(stem for stem, _ in ERROR_LIKE))
 ERROR_WORDS = "(?i)" + "|".join(f"(?:{_rewritten(e, _LOOKS)})" for _, e in ERROR_LIKE)
 """What reads like an error, as `lipservice_sampler.decision.ERROR_LIKE` says it."""
 
+_NEGATED_WORD = rf"(?<![^\W_]){_ERROR_WORD}(?:_?(?:codes?|messages?|msg))?(?:{{}})"
 TAKEN_BACK: tuple[tuple[str, int], ...] = tuple(
     (f"(?i){expression}", re.compile(expression).groups)
-    for expression in (_rewritten(e, _PUT_BACK) for e in (*NEGATED, *(rf"\b{_ERROR_WORD}(?:{n})" for n in NEGATING)))
+    for expression in (_rewritten(e, _PUT_BACK) for e in (*NEGATED, *(_NEGATED_WORD.format(n) for n in NEGATING)))
+    if "(?!" not in expression  # what RE2 cannot say is not taken back: it is kept
 )
 """Phrases that take such a word back, and how many groups of each are put back around a sign that says nothing."""
 
