@@ -194,8 +194,8 @@ def unquoted(expression: str) -> str:
 MASK_STEPS: tuple[tuple[str, str], ...] = (("[1-9]", "0"), *((m.pattern, m.replacement) for m in MASKS))
 """Expression and replacement of each step of masking, in order."""
 
-# A boolean search may consume what a look-around only looks at. That a name is one of a handler or a limit is not asked:
-# more is kept than the sampler would.
+# A boolean search may consume what a look-around only looks at. Whether a name is one of a handler or a limit is not
+# asked: more is kept than the sampler would.
 _LOOKS = (
     (r"(?<![\w/.-])", r"(?:^|[^0-9A-Za-z_/.-])"),
     (r"(?!(?:on|is|has|no|non|if|when|ignore|skip|max|min|allow|log|handle|raise|retry)_)", ""),
