@@ -418,7 +418,11 @@ def explain(settings: Settings) -> list[Explained]:
 def misspelled() -> dict[str, str]:
     """Variables in the environment and in .env that are no setting but read much like one, with that one."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    try:
+        in_file = list(dotenv_values(".env"))
+    except UnicodeDecodeError:  # reading the settings says so
+        in_file = []
+    given = {name.upper() for name in (*os.environ, *in_file)}
     unknown = sorted(name for name in given - known if name.startswith(PREFIX))
     near = {name: get_close_matches(name.removeprefix(PREFIX), _NAMES, n=1, cutoff=0.8) for name in unknown}
     return {name: PREFIX + found[0] for name, found in near.items() if found}

@@ -173,7 +173,7 @@ def test_policies_are_stale_where_the_goals_of_days_before_or_what_their_day_hol
 
 
 def test_another_budget_makes_new_versions_of_its_teams_latest_policies_and_touches_nothing_else(world: Make) -> None:
-    found = world(backtest_days=2)
+    found = world(backtest_days=2, backtest_min_days=2)
     for back in range(DAYS):
         logs = [log(f"reading {i} done", timestamp=at(24 * i / 1500, day(back))) for i in range(1500)]
         store(found.store, {1: logs})
@@ -182,7 +182,7 @@ def test_another_budget_makes_new_versions_of_its_teams_latest_policies_and_touc
     own = {"team_budgets": {1: {"reduction": 0.3}}}
     assert stale(found, team_budgets={2: {"reduction": 0.3}}) == {}
     assert stale(found, **own) == {day(back): POLICY for back in (2, 1, 0)}
-    asked_for_less = world(backtest_days=2, **own)
+    asked_for_less = world(backtest_days=2, backtest_min_days=2, **own)
     asked_for_less.instance.add_dynamic_partitions("teams", ["1"])
     asked = settle(asked_for_less)
     made = {assets_of(request) for request in asked}
