@@ -113,7 +113,7 @@ def _checked(check: Callable[[], tuple[bool, str]]) -> Dependency:
     try:
         ok, detail = check()
     except Exception as error:  # whatever is wrong with it, it is what is asked
-        ok, detail = False, f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
+        ok, detail = False, f"{type(error).__name__}: {str(error)[:300].partition(chr(10))[0]}"
     return Dependency(ok=ok, detail=detail)
 
 

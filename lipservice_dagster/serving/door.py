@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.convertors import Convertor, register_url_convertor
@@ -137,7 +137,7 @@ class _Quoted(Convertor[str]):
         return unquote(value)
 
     def to_string(self, value: str) -> str:
-        raise NotImplementedError("paths are written by who asks")
+        return quote(value, safe="")
 
 
 register_url_convertor("quoted", _Quoted())
