@@ -70,16 +70,21 @@ class Dev:
 
     def set_cursor(self, sensor: str, cursor: str) -> None:
         """What a person does in the UI."""
-        selector = {
-            "sensorName": sensor,
-            "repositoryName": "__repository__",
-            "repositoryLocationName": "lipservice_dagster.definitions",
-        }
         query = (
             "mutation ($s: SensorSelector!, $c: String) {"
             " setSensorCursor(sensorSelector: $s, cursor: $c) { __typename } }"
         )
-        assert self.ask(query, s=selector, c=cursor)["setSensorCursor"]["__typename"] == "Sensor"
+        assert self.ask(query, s=selector(sensor), c=cursor)["setSensorCursor"]["__typename"] == "Sensor"
+
+    def ticks(self, sensor: str, since: float) -> int:
+        """How often a sensor has looked, to the end, from a time on (seconds of the epoch)."""
+        query = (
+            "query ($s: SensorSelector!, $a: Float) { sensorOrError(sensorSelector: $s) { ... on Sensor"
+            " { sensorState { ticks(afterTimestamp: $a) { status } } } } }"
+        )
+        ticks = self.ask(query, s=selector(sensor), a=since)["sensorOrError"]["sensorState"]["ticks"]
+        assert not any(t["status"] == "FAILURE" for t in ticks)
+        return sum(t["status"] in ("SUCCESS", "SKIPPED") for t in ticks)
 
     def runs(self, key: str, value: str) -> list[dict[str, Any]]:
         """The runs with a tag."""
@@ -92,6 +97,15 @@ class Dev:
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(90)
+
+
+def selector(sensor: str) -> dict[str, str]:
+    """Its name in GraphQL."""
+    return {
+        "sensorName": sensor,
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "lipservice_dagster.definitions",
+    }
 
 
 @pytest.fixture
@@ -117,6 +131,8 @@ def test_a_spike_goes_from_the_logs_through_the_daemon_to_boosts_and_its_cursor_
     store(home / "log_store", {1: records})
     first_day = (hour.date() - timedelta(days=5)).isoformat()
     chosen = {"first_day": first_day, "fill_days": "5", "webhook_url": hook.url, "window_days": "5"}
+    sensors = ("discover_teams", "volume_spikes", "notify")
+    chosen |= {"discover_seconds": "2", "spike_seconds": "2", "notify_seconds": "2"}
     dev = Dev(home, **chosen)
     try:
         fill = dev.until(
@@ -133,9 +149,10 @@ def test_a_spike_goes_from_the_logs_through_the_daemon_to_boosts_and_its_cursor_
         assert f"{hour.date()}" in told[0]
     finally:
         dev.end()
+    since = time.time()
     again = Dev(home, **chosen)
     try:
-        time.sleep(40)  # some ticks
+        again.until(lambda: all(again.ticks(sensor, since) >= 2 for sensor in sensors))
         assert len(again.runs("lipservice/only_boosts", "true")) == 1
         assert len(again.runs("lipservice/reason", "a new team's days")) == len(fill) == 1
         assert len([t for t in hook.texts() if "high severity" in t]) == len(told)
