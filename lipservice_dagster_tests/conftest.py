@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,24 +41,36 @@ def server() -> Iterator[postgres.Layout]:
         shutil.rmtree(home)
 
 
+@contextmanager
+def fresh_dsn(server: postgres.Layout) -> Iterator[str]:
+    """The DSN of a database with our tables that goes with its block."""
+    name = f"test_{uuid.uuid4().hex}"
+    _create(server, name, template="template_lipservice")
+    yield server.dsn(name)
+    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def fresh_database(server: postgres.Layout) -> Iterator[Database]:
+    """A database with our tables that goes with its block."""
+    with fresh_dsn(server) as dsn:
+        found = Database(dsn)
+        yield found
+        found.dispose()
+
+
 @pytest.fixture
 def another_database(server: postgres.Layout) -> Iterator[Database]:
     """A second fresh database with our tables."""
-    name = f"test_{uuid.uuid4().hex}"
-    _create(server, name, template="template_lipservice")
-    found = Database(server.dsn(name))
-    yield found
-    found.dispose()
-    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(server) as found:
+        yield found
 
 
 @pytest.fixture
 def dsn(server: postgres.Layout) -> Iterator[str]:
     """The DSN of a fresh database with our tables."""
-    name = f"test_{uuid.uuid4().hex}"
-    _create(server, name, template="template_lipservice")
-    yield server.dsn(name)
-    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_dsn(server) as found:
+        yield found
 
 
 @pytest.fixture

@@ -104,17 +104,23 @@ class World:
         return [(r.service, r.day, r.state, r.document["generated_by"]) for r in rows]
 
 
+def world_of(
+    database: Database, instance: dg.DagsterInstance, source: LogSource | None = None, **settings: object
+) -> World:
+    """A graph with these settings, of which `home` is one; a source may stand in for the log store's own."""
+    values: dict[str, object] = {"first_day": date(2026, 8, 1), "window_days": 5} | settings
+    found = Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
+    return World(Graph(found, database, instance, log_source=source), database, found.embedded_logs, instance)
+
+
 @pytest.fixture
 def world(database: Database, tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Makes a world; a source may stand in for the log store's own."""
     instances = []
 
     def make(*, on: Database = database, source: LogSource | None = None, **settings: object) -> World:
-        values: dict[str, object] = {"home": tmp_path, "first_day": date(2026, 8, 1), "window_days": 5} | settings
-        found = Settings(_env_file=None, **values)  # type: ignore[call-arg,arg-type]
-        instance = dg.DagsterInstance.ephemeral()
-        instances.append(instance)
-        return World(Graph(found, on, instance, log_source=source), on, found.embedded_logs, instance)
+        instances.append(dg.DagsterInstance.ephemeral())
+        return world_of(on, instances[-1], source, **({"home": tmp_path} | settings))
 
     yield make
     for instance in instances:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from lipservice_dagster.local import postgres
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage import materializations, runs
-from lipservice_dagster.storage.database import Database
-from lipservice_dagster_tests.defs.conftest import World
+from lipservice_dagster_tests.conftest import fresh_database
+from lipservice_dagster_tests.defs.conftest import World, world_of
 from lipservice_dagster_tests.logs import at, log, store
 
 LAST = date(2026, 9, 10)
@@ -41,18 +42,24 @@ def logs_of(team: int, back: int) -> list[dict[str, Any]]:
     return [*records, log("connection refused", timestamp=at(9, day(back)), severity="error")]
 
 
-@pytest.fixture
-def at_once(world: Make) -> World:
-    """Ten days of two teams, made in order and at once."""
-    found = world(**WINDOWS)
+def filled(found: World) -> World:
+    """Ten days of two teams in its log store."""
     store(found.store, {team: [r for back in range(DAYS) for r in logs_of(team, back)] for team in TEAMS})
-    found.make(TEAMS, day(DAYS - 1), LAST)
     return found
 
 
-def test_in_order_and_at_once_leaves_nothing_stale(at_once: World) -> None:
-    assert at_once.settle() == []
-    assert len(at_once.tables()["anomaly_reports"]) == len(TEAMS) * DAYS
+@pytest.fixture(scope="module")
+def at_once(server: postgres.Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+    """The tables of ten days that are made in order and at once, which leaves nothing stale."""
+    with fresh_database(server) as database, dg.DagsterInstance.ephemeral() as instance:
+        found = filled(world_of(database, instance, None, home=tmp_path_factory.mktemp("at_once"), **WINDOWS))
+        found.make(TEAMS, day(DAYS - 1), LAST)
+        assert found.settle() == []
+        yield found.tables()
+
+
+def test_in_order_and_at_once_leaves_nothing_stale(at_once: dict[str, list[str]]) -> None:
+    assert len(at_once["anomaly_reports"]) == len(TEAMS) * DAYS
 
 
 def in_reverse() -> list[tuple[tuple[int, ...], date, date]]:
@@ -74,16 +81,13 @@ def scattered() -> list[tuple[tuple[int, ...], date, date]]:
 @pytest.mark.timeout(900)  # of a machine that others keep busy; a quiet one takes a twentieth
 @pytest.mark.parametrize("order", [in_reverse, day_by_day, scattered])
 def test_any_order_gives_the_tables_of_one_run_once_nothing_is_stale(
-    order: Callable[[], list[tuple[tuple[int, ...], date, date]]],
-    at_once: World,
-    world: Make,
-    another_database: Database,
+    order: Callable[[], list[tuple[tuple[int, ...], date, date]]], at_once: dict[str, list[str]], world: Make
 ) -> None:
-    other = world(on=another_database, **WINDOWS)
+    other = filled(world(**WINDOWS))
     for teams, first, last in order():
         other.make(teams, first, last)
     other.settle()
-    assert other.tables() == at_once.tables()
+    assert other.tables() == at_once
 
 
 def expire(found: World, team: int, on: date) -> None:
