@@ -39,8 +39,7 @@ def filled(world: Make) -> World:
             for back in range(DAYS):
                 day = LAST - timedelta(days=back)
                 writer.add(team, generate(team, day, until=LAST, days=DAYS, logs_per_day=400))
-    for team in (1, 2):
-        found.run(team, FIRST, LAST)
+    found.make((1, 2), FIRST, LAST)
     with found.database.engine.begin() as connection:
         # Rows that days as few as these do not bring.
         connection.execute(
