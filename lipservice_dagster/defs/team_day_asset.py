@@ -125,14 +125,14 @@ _keeping: WeakSet[dg.DagsterInstance] = WeakSet()
 
 
 def _keep_connections(instance: dg.DagsterInstance) -> None:
-    """Let this process keep its connections to Dagster's storage.
+    """Let this process keep its connections to Dagster's storage for some seconds.
 
     By default Dagster connects anew for each statement, of which an event takes several; on PostgreSQL that costs the
     server many times what the statements do. Its webserver keeps them in the same way; storages that are files do not
-    mind.
+    mind. Not for long, so that a server that was restarted is found again.
     """
     if instance not in _keeping:
-        instance.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=10)
+        instance.optimize_for_webserver(statement_timeout=0, pool_recycle=10, max_overflow=10)
         _keeping.add(instance)
 
 
