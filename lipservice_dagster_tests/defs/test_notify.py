@@ -194,7 +194,7 @@ def test_a_run_that_fails_is_told_by_the_sensor_that_sees_it_end(world: Make, ho
     before = found.tick("record_failure_runs")
     with found.database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE raw_logs RENAME TO away"))
-    with pytest.raises(RunError, match="away|raw_logs"):
+    with pytest.raises(RunError, match="raw_logs"):
         found.run(1, DAY)
     for _ in range(2):  # the second tick sees nothing new
         before = found.tick("record_failure_runs", before.cursor)
