@@ -9,8 +9,8 @@ COPY dbt_models ./dbt_models
 # Overrides and not constraints: the lock says exactly what is installed. What only tests need is left out.
 RUN uv pip install --no-cache --no-sources --compile-bytecode --python /opt/lipservice/venv/bin/python --override requirements.lock \
     ./lipservice_sampler ".[openai]"
-# The marts' manifest, made once here: the code location then loads without parsing dbt's project.
-RUN cd / && /opt/lipservice/venv/bin/python -m lipservice_dagster.storage.dbt
+# The marts' models, read once here: the code location then loads without dbt.
+RUN cd / && /opt/lipservice/venv/bin/python -m lipservice_dagster.defs.marts_translated
 
 FROM python:3.13-slim
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/lipservice lipservice \
@@ -19,7 +19,8 @@ COPY --from=build /opt/lipservice/venv /opt/lipservice/venv
 COPY deploy/dagster /opt/lipservice/dagster_home
 COPY deploy/answers.py /opt/lipservice/answers.py
 ENV PATH=/opt/lipservice/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    DAGSTER_HOME=/opt/lipservice/dagster_home LIPSERVICE_HOME=/var/lib/lipservice
+    DAGSTER_HOME=/opt/lipservice/dagster_home LIPSERVICE_HOME=/var/lib/lipservice \
+    DAGSTER_EVENT_BATCH_SIZE=200
 WORKDIR /var/lib/lipservice
 USER 10001:10001
 VOLUME /var/lib/lipservice

@@ -21,7 +21,7 @@ $(LOCKED): requirements.lock pyproject.toml lipservice_sampler/pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^uv==' requirements.lock)"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e lipservice_sampler -e .
-	@$(BIN)/python -m lipservice_dagster.storage.dbt
+	@$(BIN)/python -m lipservice_dagster.defs.marts_translated
 	@touch $@
 
 setup: $(LOCKED) ## make .venv with the locked versions and the command .venv/bin/lipservice

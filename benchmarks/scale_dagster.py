@@ -19,14 +19,17 @@ import pandas as pd
 import sqlalchemy as sa
 
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.budget import key_of
+from lipservice_dagster.core.ramp import window_days
 from lipservice_dagster.local.in_process import Graph
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
+from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage import windows
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, write
 
 _BEFORE_REPORTS = ("raw_logs", "signatures", "clusters")
-_AFTER_REPORTS = ("policies", "replays", "backtests", "policy_releases", "savings")
+_AFTER_POLICIES = ("replays", "backtests", "policy_releases", "savings")
 _ENTRIES = """
 INSERT INTO materializations (asset, team_id, day, rows, logs, fingerprint, hours, written_by, written_at, checked_by,
                               checked_at)
@@ -34,10 +37,27 @@ SELECT :asset, team, CAST(:first AS date) + n, 100, 10000, md5(concat_ws(' ', :a
        clock_timestamp(), 'run', clock_timestamp()
   FROM generate_series(1, :teams) AS team, generate_series(0, :days - 1) AS n
 """
+# Of each service and day, as the sensor expects it: the ramp's window is that of `storage.windows`.
+_POLICIES = """
+INSERT INTO policies (team_id, day, service, environment, version, document, logs, bytes, kept_logs, kept_bytes,
+                      generated_by, budget, goals_fingerprint, window_fingerprint)
+SELECT team_id, day, service, 'production', left(goals, 12), '{}', 10000, 1500000, 1000, 150000, 'rules', :budget,
+       goals,
+       left(encode(sha256(convert_to(coalesce(string_agg(day || ' ' || goals, ';') OVER (
+         PARTITION BY team_id, service ORDER BY day
+         RANGE BETWEEN make_interval(days => CAST(:span AS int)) PRECEDING AND interval '1 day' PRECEDING
+       ), ''), 'UTF8')), 'hex'), 16)
+  FROM (SELECT team AS team_id, CAST(:first AS date) + n AS day, 'service-' || s AS service,
+               left(md5(concat_ws(' ', team, n, s)), 16) AS goals
+          FROM generate_series(1, :teams) AS team, generate_series(0, :days - 1) AS n,
+               generate_series(1, :services) AS s) AS rows
+"""
+_SERVICES = 4
 
 
-def fill_tables(database: Database, first: date, teams: int, days: int) -> int:
-    """Entries of every asset and the reports, none of which is stale; how many entries there are."""
+def fill_tables(database: Database, settings: Settings, first: date, teams: int, days: int) -> int:
+    """Entries of every asset, the reports and the policies, none of which is stale; how many entries there are."""
+    asked = settings.policy_settings()
 
     def entries(asset: str) -> None:
         with database.engine.begin() as connection:
@@ -51,15 +71,26 @@ def fill_tables(database: Database, first: date, teams: int, days: int) -> int:
         [(d.team_id, d.day, 24, 14, prints[d], False, 300, 0, 0) for d in every], columns=list(frames.ANOMALY_REPORTS)
     )
     write(database, "anomaly_reports", TeamDayRows({"anomaly_reports": reports}, every), "run")
-    for asset in _AFTER_REPORTS:
+    write(database, "policies", TeamDayRows({"policies": frames.empty(frames.POLICIES)}, every), "run")
+    of_policies = {
+        "first": first,
+        "teams": teams,
+        "days": days,
+        "services": _SERVICES,
+        "budget": key_of(asked),
+        "span": window_days(asked.fall_a_day, asked.min_rate),
+    }
+    with database.engine.begin() as connection:
+        connection.execute(sa.text(_POLICIES), of_policies)
+    for asset in _AFTER_POLICIES:
         entries(asset)
     with database.engine.begin() as connection:
-        connection.execute(sa.text("ANALYZE materializations"))
+        connection.execute(sa.text("ANALYZE materializations, policies"))
         return connection.execute(sa.text("SELECT count(*) FROM materializations")).scalar_one()
 
 
-def tick(found: Graph, sensor: str, resources: Mapping[str, Any], cursor: str | None = None) -> float:
-    """Seconds of a sensor's evaluation that asks for nothing."""
+def tick(found: Graph, sensor: str, resources: Mapping[str, Any], cursor: str | None = None) -> tuple[float, str]:
+    """Seconds of a sensor's evaluation that asks for nothing, and the cursor that it leaves."""
     graph = found.definitions.get_repository_def()
     needed = {name: resources[name] for name in graph.get_sensor_def(sensor).required_resource_keys}
     with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as on_disk:
@@ -71,7 +102,20 @@ def tick(found: Graph, sensor: str, resources: Mapping[str, Any], cursor: str | 
     seconds = time.perf_counter() - start
     if answer.run_requests:
         raise RuntimeError(f"{sensor} asked for {len(answer.run_requests)} runs")
-    return seconds
+    return seconds, answer.cursor or ""
+
+
+def touch(database: Database, day: date, teams: int) -> None:
+    """Write the day's entries of these teams anew, each asset after what it is made of, as a run over them does."""
+    with database.engine.begin() as connection:
+        for asset in (*_BEFORE_REPORTS, "anomaly_reports", "policies", *_AFTER_POLICIES):
+            connection.execute(
+                sa.text(
+                    "UPDATE materializations SET written_at = clock_timestamp()"
+                    " WHERE asset = :asset AND day = :day AND team_id <= :teams"
+                ),
+                {"asset": asset, "day": day, "teams": teams},
+            )
 
 
 def fill_events(instance: dg.DagsterInstance, found: Graph, first: date, teams: int, days: int) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
+# What is imported stays. Looking through it for garbage over and over takes a fifth of the time that loading takes.
+gc.disable()
+
 import warnings
 
 import dagster as dg
@@ -36,6 +41,9 @@ from lipservice_dagster.sources.clickhouse import connect
 from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.io_manager import TeamDayPostgresIOManager
+
+gc.freeze()
+gc.enable()
 
 
 def build_defs(

@@ -12,7 +12,7 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-from scipy import special
+import scipy
 
 from lipservice_dagster.core.anomalies_frame import frame, key_columns
 from lipservice_dagster.core.anomalies_points import Judged
@@ -67,7 +67,7 @@ def zscore_rule(
     """
 
     def sure(z: float) -> tuple[float, float]:
-        p = 2 * float(special.ndtr(-abs(z)))
+        p = 2 * float(scipy.special.ndtr(-abs(z)))
         return p, 1 - p
 
     return _rule(series, team_id, day, hours, settings, _z_scores, Z_SCORES, sure)
@@ -92,7 +92,7 @@ def judge_by_zscore(values: np.ndarray) -> Judged:
     """
     mean, deviation = _before(values)
     z = _z_scores(values, mean, deviation)
-    return Judged(_judged(np.abs(z)), 2 * special.ndtr(-np.abs(z)), mean, z > 0)
+    return Judged(_judged(np.abs(z)), 2 * scipy.special.ndtr(-np.abs(z)), mean, z > 0)
 
 
 def _judged(score: np.ndarray) -> np.ndarray:

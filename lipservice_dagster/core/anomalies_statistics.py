@@ -7,7 +7,7 @@ it, stands in `lipservice_dagster.core.anomalies`.
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+import scipy
 
 from lipservice_dagster.core.anomalies_expectation import RUNS, Expectation
 
@@ -44,11 +44,11 @@ def tail(
     share = mu / (mu + size)
     half = 0.5 if middle else 0.0
     if upper:
-        p = np.where(k > 0, special.betainc(np.maximum(k + half, 1e-9), size, share), 1.0)
+        p = np.where(k > 0, scipy.special.betainc(np.maximum(k + half, 1e-9), size, share), 1.0)
     else:
-        p = special.betainc(size, np.maximum(k, 0.0) + 1.0 - half, 1 - share)
-    z = -special.ndtri(np.clip(p, _LEAST_P, 1 - 1e-16))
-    p = np.where(z > 0, special.stdtr(df, -z), np.maximum(p, 0.5))
+        p = scipy.special.betainc(size, np.maximum(k, 0.0) + 1.0 - half, 1 - share)
+    z = -scipy.special.ndtri(np.clip(p, _LEAST_P, 1 - 1e-16))
+    p = np.where(z > 0, scipy.special.stdtr(df, -z), np.maximum(p, 0.5))
     return p, z if upper else -z
 
 

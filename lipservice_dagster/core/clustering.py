@@ -62,8 +62,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from scipy.sparse.csgraph import minimum_spanning_tree
+import scipy
 
 from lipservice_dagster.core.clustering_words import label, words
 from lipservice_dagster.core.frames import CLUSTERS, SEVERITIES, empty
@@ -155,7 +154,7 @@ def _node_families(nodes: Sequence[tuple[str, tuple[str, ...]]], eps: float, ser
 
     tfidf = TfidfTransformer(norm="l2", smooth_idf=True, sublinear_tf=True).fit_transform(counts)
     _, service = np.unique(np.array([s for s, _ in nodes], dtype=object).astype(str), return_inverse=True)
-    tfidf = sparse.csr_matrix(tfidf)
+    tfidf = scipy.sparse.csr_matrix(tfidf)
     forest = _neighbour_forest(tfidf, service, eps, service_weight)
     labels, n = _number_singles(_dbscan(forest, eps))
     while eps > _LEAST_DISTANCE:
@@ -170,19 +169,19 @@ def _node_families(nodes: Sequence[tuple[str, tuple[str, ...]]], eps: float, ser
     return labels
 
 
-def _count_matrix(bags: Sequence[Sequence[str]]) -> sparse.csr_matrix:
+def _count_matrix(bags: Sequence[Sequence[str]]) -> scipy.sparse.csr_matrix:
     vocabulary = {word: i for i, word in enumerate(sorted({word for bag in bags for word in bag}))}
     lengths = np.fromiter((len(bag) for bag in bags), dtype=np.int64, count=len(bags))
     columns = np.fromiter((vocabulary[word] for bag in bags for word in bag), dtype=np.int64, count=lengths.sum())
     rows = np.repeat(np.arange(len(bags)), lengths)
     # Converting from coordinates adds up a word that stands in a template more than once.
-    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(bags), len(vocabulary)))
+    return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(bags), len(vocabulary)))
 
 
-def _cohesion(tfidf: sparse.csr_matrix, labels: np.ndarray, n: int) -> np.ndarray:
+def _cohesion(tfidf: scipy.sparse.csr_matrix, labels: np.ndarray, n: int) -> np.ndarray:
     """The mean cosine of the words of two members of each family (n,); 1 for a single one."""
     size = np.bincount(labels, minlength=n)
-    indicator = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))))
+    indicator = scipy.sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))))
     total = indicator @ tfidf
     squares = np.asarray(total.multiply(total).sum(axis=1)).ravel()
     # The square of a sum of unit vectors is the sum of all their products, each with itself among them.
@@ -191,8 +190,8 @@ def _cohesion(tfidf: sparse.csr_matrix, labels: np.ndarray, n: int) -> np.ndarra
 
 
 def _neighbour_forest(
-    tfidf: sparse.csr_matrix, service: np.ndarray, eps: float, service_weight: float
-) -> sparse.csr_matrix:
+    tfidf: scipy.sparse.csr_matrix, service: np.ndarray, eps: float, service_weight: float
+) -> scipy.sparse.csr_matrix:
     """The least spanning forest of the graph of neighbours (distance ≤ eps), symmetric, with distances as values.
 
     Nodes hang together at any eps' ≤ eps in the forest exactly when they do in the whole graph, and each keeps its
@@ -209,7 +208,7 @@ def _neighbour_forest(
     frequency = np.diff(tfidf.tocsc().indptr)
     work = (rare != 0).astype(np.int64) @ frequency
     cuts = np.searchsorted(np.cumsum(work), np.arange(_BLOCK_PAIRS, work.sum() + _BLOCK_PAIRS, _BLOCK_PAIRS))
-    forest = sparse.csr_matrix((n, n))
+    forest = scipy.sparse.csr_matrix((n, n))
     start = 0
     for stop in [*np.unique(cuts), n]:
         stop = min(int(stop) + 1, n)
@@ -227,15 +226,15 @@ def _neighbour_forest(
         distance = 1 - (1 - service_weight) * dot - service_weight * (service[i] == service[j])
         near = distance <= eps
         i, j, distance = i[near], j[near], np.maximum(distance[near], _LEAST_DISTANCE)
-        block = sparse.coo_matrix((distance, (i, j)), shape=(n, n))
-        forest = minimum_spanning_tree(_least_of(forest.tocoo(), block, n))
+        block = scipy.sparse.coo_matrix((distance, (i, j)), shape=(n, n))
+        forest = scipy.sparse.csgraph.minimum_spanning_tree(_least_of(forest.tocoo(), block, n))
         start = stop
     forest = forest.maximum(forest.T).tocsr()
     forest.sort_indices()
     return forest
 
 
-def _least_of(a: sparse.coo_matrix, b: sparse.coo_matrix, n: int) -> sparse.csr_matrix:
+def _least_of(a: scipy.sparse.coo_matrix, b: scipy.sparse.coo_matrix, n: int) -> scipy.sparse.csr_matrix:
     """Both graphs in one; of edges that stand twice the shorter (a sum would be taken otherwise)."""
     row, col = np.concatenate([a.row, b.row]), np.concatenate([a.col, b.col])
     data = np.concatenate([a.data, b.data])
@@ -245,10 +244,12 @@ def _least_of(a: sparse.coo_matrix, b: sparse.coo_matrix, n: int) -> sparse.csr_
     first = np.ones(len(edge), dtype=bool)
     first[1:] = edge[1:] != edge[:-1]
     kept = order[first]
-    return sparse.csr_matrix((data[kept], (low[kept], high[kept])), shape=(n, n))
+    return scipy.sparse.csr_matrix((data[kept], (low[kept], high[kept])), shape=(n, n))
 
 
-def _split_by_rarity(tfidf: sparse.csr_matrix, most: float) -> tuple[sparse.csr_matrix, sparse.csr_matrix, np.ndarray]:
+def _split_by_rarity(
+    tfidf: scipy.sparse.csr_matrix, most: float
+) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix, np.ndarray]:
     """(rare, common, norms of the rows of common): as many common words as fit under the norm ``most``."""
     n = tfidf.shape[0]
     frequency = np.diff(tfidf.tocsc().indptr)
@@ -266,7 +267,7 @@ def _split_by_rarity(tfidf: sparse.csr_matrix, most: float) -> tuple[sparse.csr_
     return rare, common, np.sqrt(np.asarray(common.multiply(common).sum(axis=1)).ravel())
 
 
-def _dots(a: sparse.csr_matrix, b: sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def _dots(a: scipy.sparse.csr_matrix, b: scipy.sparse.csr_matrix, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Row i of a times row j of b, pair by pair."""
     out = np.empty(len(i))
     step = 200_000
@@ -276,7 +277,7 @@ def _dots(a: sparse.csr_matrix, b: sparse.csr_matrix, i: np.ndarray, j: np.ndarr
     return out
 
 
-def _dbscan(forest: sparse.csr_matrix, eps: float) -> np.ndarray:
+def _dbscan(forest: scipy.sparse.csr_matrix, eps: float) -> np.ndarray:
     if forest.nnz == 0:  # DBSCAN wants at least one stored distance
         return np.full(forest.shape[0], -1, dtype=np.int64)
     from sklearn.cluster import DBSCAN  # as above

@@ -8,6 +8,7 @@ template little, a secret too many cannot be called back.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 REMOVED = "<secret>"
 
@@ -118,9 +119,15 @@ _AS_WRITTEN: tuple[tuple[str, str], ...] = (
     # Numbers as long as a payment card's, in one piece or in groups.
     (r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)", REMOVED),
 )
-_COMPILED = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), by) for pattern, by in _ANY_CASE) + tuple(
-    (re.compile(pattern), by) for pattern, by in _AS_WRITTEN
-)
+
+
+@cache
+def _compiled() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The expressions in turn, compiled at the first text: who only loads the graph scrubs nothing."""
+    return tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), by) for pattern, by in _ANY_CASE) + tuple(
+        (re.compile(pattern), by) for pattern, by in _AS_WRITTEN
+    )
+
 
 _RUN = re.compile(r"[A-Za-z0-9+/_=~-]{20,}|(?<![\w+/=~-])[A-Za-z0-9]{16,19}(?![\w+/=~-])")
 _SURE = 20
@@ -138,7 +145,7 @@ def scrub(text: str) -> str:
     services by their beginning, e-mail addresses, numbers as long as a payment card's, and long runs of letters and
     digits that are no words.
     """
-    for pattern, replacement in _COMPILED:
+    for pattern, replacement in _compiled():
         text = pattern.sub(replacement, text)
     return _RUN.sub(lambda run: REMOVED if _random(run[0]) else run[0], text)
 

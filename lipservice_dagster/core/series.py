@@ -18,7 +18,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+import scipy
 
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, HOURS, REST_ID, hours_matrix
 from lipservice_dagster.core.rewording import Life, continued
@@ -407,7 +407,7 @@ def _stands_for(rows: pd.DataFrame) -> np.ndarray:
 def _sum_by(code: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """(n, columns): sums of the rows of each code; codes below 0 are left out. Terms are added in row order."""
     kept = np.flatnonzero(code >= 0)
-    indicator = sparse.csr_matrix((np.ones(len(kept)), (code[kept], kept)), shape=(n, len(code)))
+    indicator = scipy.sparse.csr_matrix((np.ones(len(kept)), (code[kept], kept)), shape=(n, len(code)))
     return np.asarray(indicator @ values)
 
 

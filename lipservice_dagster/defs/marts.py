@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 
+from lipservice_dagster.defs.marts_translated import GROUP, UNIQUE_ID, Check, Model, models
 from lipservice_dagster.defs.team_day_asset import OWNERS
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
@@ -21,11 +21,9 @@ from lipservice_dagster.storage import dbt, marts
 from lipservice_dagster.storage.database import Database
 
 JOB = "marts_of_a_day"
-GROUP = "marts"
 SENSOR = "marts_of_finished_days"
 MOST_ATTEMPTS = 3
 _MAX_RUNTIME_SECONDS = 3600
-_UNIQUE_ID = "dagster_dbt/unique_id"
 _AT_WORK = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -35,40 +33,19 @@ _AT_WORK = [
 ]
 
 
-class _Translator(DagsterDbtTranslator):
-    """Models are assets below `marts`; a table of LipService's is the asset that fills it, all teams of the day."""
-
-    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        key = super().get_asset_key(dbt_resource_props)
-        return key if dbt_resource_props["resource_type"] == "source" else key.with_prefix(GROUP)
-
-    def get_partition_mapping(
-        self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
-    ) -> dg.PartitionMapping | None:
-        if dbt_parent_resource_props["resource_type"] == "source":
-            return dg.MultiToSingleDimensionPartitionMapping("day")
-        return None
-
-    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        return None if dbt_resource_props["resource_type"] == "source" else GROUP
-
-    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
-        return OWNERS
-
-    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        return str(dbt_resource_props["description"])
-
-
 def build(partitions: dg.MultiPartitionsDefinition, settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets, with their checks."""
     variables = {"price_per_gb": settings.price_per_gb, "noisiest": settings.marts_patterns}
     basis = basis_of(settings)
 
-    @dbt_assets(
-        manifest=dbt.manifest(settings.home),
+    project = models(settings.home)
+
+    @dg.multi_asset(
+        specs=[_spec(model) for model in project],
+        check_specs=[_check(check, model) for model in project for check in model.checks],
         name="marts",
+        can_subset=True,
         partitions_def=partitions.get_partitions_def_for_dimension("day"),
-        dagster_dbt_translator=_Translator(DagsterDbtTranslatorSettings(enable_code_references=False)),
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def marts_of_days(
@@ -76,9 +53,9 @@ def build(partitions: dg.MultiPartitionsDefinition, settings: Settings) -> list[
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Build the selected models and run their tests for the run's days."""
         first, last = (date.fromisoformat(k) for k in (context.partition_keys[0], context.partition_keys[-1]))
-        models = {str(context.assets_def.specs_by_key[k].metadata[_UNIQUE_ID]): k for k in context.selected_asset_keys}
+        wanted = {str(context.assets_def.specs_by_key[k].metadata[UNIQUE_ID]): k for k in context.selected_asset_keys}
         checks = {
-            str(spec.metadata[_UNIQUE_ID]): spec.key
+            str(spec.metadata[UNIQUE_ID]): spec.key
             for spec in context.assets_def.check_specs
             if spec.key in context.selected_asset_check_keys
         }
@@ -87,12 +64,12 @@ def build(partitions: dg.MultiPartitionsDefinition, settings: Settings) -> list[
             # Read before: what is written while dbt reads is a change since, and the sensor asks again.
             made_of = marts.fingerprints(database, first, last, basis)
             results = dbt.build(
-                database, [i.split(".")[-1] for i in models], variables | days, settings.marts_schema, context.log.info
+                database, [i.split(".")[-1] for i in wanted], variables | days, settings.marts_schema, context.log.info
             )
-        failed = [f"{r.unique_id}: {r.message}" for r in results if r.unique_id in models and not r.passed]
+        failed = [f"{r.unique_id}: {r.message}" for r in results if r.unique_id in wanted and not r.passed]
         for result in results:
-            if result.unique_id in models and result.passed:
-                yield dg.MaterializeResult(asset_key=models[result.unique_id], metadata=_metadata(result))
+            if result.unique_id in wanted and result.passed:
+                yield dg.MaterializeResult(asset_key=wanted[result.unique_id], metadata=_metadata(result))
             elif result.unique_id in checks and result.status != "skipped":
                 key = checks[result.unique_id]
                 yield dg.AssetCheckResult(
@@ -103,11 +80,40 @@ def build(partitions: dg.MultiPartitionsDefinition, settings: Settings) -> list[
                     metadata={"failing_rows": result.failures or 0, "seconds": result.seconds},
                 )
         if failed:
-            raise dg.Failure(f"dbt could not build {len(failed)} of {len(models)} models. First {failed[0]}")
-        if len(models) == len(context.assets_def.keys) and all(r.passed for r in results):
+            raise dg.Failure(f"dbt could not build {len(failed)} of {len(wanted)} models. First {failed[0]}")
+        if len(wanted) == len(context.assets_def.keys) and all(r.passed for r in results):
             marts.note(database, made_of, context.run.run_id)
 
     return [marts_of_days]
+
+
+def _spec(model: Model) -> dg.AssetSpec:
+    # What a day's model reads of a table of ours is that day of all teams.
+    day = dg.MultiToSingleDimensionPartitionMapping("day")
+    columns = [dg.TableColumn(name, kind, description=text or None) for name, kind, text in model.columns]
+    return dg.AssetSpec(
+        dg.AssetKey(model.key),
+        deps=[dg.AssetDep(dg.AssetKey(k), partition_mapping=day) for k in model.sources]
+        + [dg.AssetDep(dg.AssetKey(k)) for k in model.models],
+        description=model.description,
+        group_name=GROUP,
+        owners=OWNERS,
+        tags=model.tags,
+        code_version=model.code_version,
+        skippable=True,
+        metadata={**model.metadata, "dagster/column_schema": dg.TableSchema(columns)},
+    )
+
+
+def _check(check: Check, model: Model) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        check.name,
+        asset=dg.AssetKey(model.key),
+        description=check.description,
+        additional_deps=[dg.AssetKey(k) for k in check.reads],
+        blocking=check.blocking,
+        metadata={UNIQUE_ID: check.unique_id},
+    )
 
 
 def _metadata(result: dbt.Result) -> dict[str, Any]:

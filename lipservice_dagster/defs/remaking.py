@@ -6,7 +6,7 @@ is asked twice while it runs, and what failed is asked again a limited number of
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 
 import dagster as dg
@@ -34,17 +34,37 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What the last tick looked at: all that was written before ``since``, by these settings (``basis``).
+
+    ``teams``: those something was stale of. ``whole``: when all teams were looked at last. Both moments as ISO text.
+    """
+
+    since: str
+    whole: str
+    basis: str
+    teams: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Memory:
-    """The cursor: how many times something was asked for, and what of it is not done yet, by team-day."""
+    """The cursor: how many times something was asked for, and what of it is not done yet, by team-day.
+
+    ``looked``: of a sensor that looks at what has changed alone.
+    """
 
     number: int
     asked: Mapping[str, Asked]
+    looked: Looked | None = None
 
     @classmethod
     def read(cls, cursor: str | None) -> "Memory":
         """From the cursor's text."""
         told = json.loads(cursor or '{"number": 0, "asked": {}}')
-        return cls(told["number"], {k: Asked(**a) for k, a in told["asked"].items()})
+        looked = told.get("looked")
+        return cls(
+            told["number"], {k: Asked(**a) for k, a in told["asked"].items()}, Looked(**looked) if looked else None
+        )
 
     def text(self) -> str:
         """As the cursor."""
@@ -52,7 +72,14 @@ class Memory:
 
 
 def answer(
-    context: dg.SensorEvaluationContext, sensor: str, stale: Sequence[Stale], most: int, *, reason: str, settled: str
+    context: dg.SensorEvaluationContext,
+    sensor: str,
+    stale: Sequence[Stale],
+    most: int,
+    *,
+    reason: str,
+    settled: str,
+    looked: Looked | None = None,
 ) -> dg.SensorResult | dg.SkipReason:
     """A tick of the sensor of this name that found these partitions stale: the runs that it asks for, or why none.
 
@@ -64,6 +91,7 @@ def answer(
     stale = [s for s in stale if str(s.team_day.team_id) in teams]
     at_work = _at_work(context.instance, sensor) if memory.asked else set()
     groups, memory = plan(stale, memory, at_work, most)
+    memory = replace(memory, looked=looked)
     if groups:
         requests = [_request(group, memory.asked[str(group[0].team_day)].run_key, reason) for group in groups]
         return dg.SensorResult(run_requests=requests, cursor=memory.text())

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import adbc_driver_postgresql.dbapi as adbc
 import dagster as dg
@@ -55,6 +56,7 @@ def team_day_asset(
 
         def recorded(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], **inputs: Any) -> Any:
             partitions_of_run = team_days(context.partition_keys)
+            _keep_connections(context.instance)
             _say_which_process(context)
             runs.start(database, context.run.run_id, name, partitions_of_run)
             with runs.failing(database, context.run.run_id, name, partitions_of_run):
@@ -117,6 +119,21 @@ def _say_which_process(context: dg.AssetExecutionContext) -> None:
     process = this_process()
     if context.run.tags.get(PROCESS_TAG) != process and context.instance.has_run(context.run.run_id):
         context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: process})
+
+
+_keeping: WeakSet[dg.DagsterInstance] = WeakSet()
+
+
+def _keep_connections(instance: dg.DagsterInstance) -> None:
+    """Let this process keep its connections to Dagster's storage for some seconds.
+
+    By default Dagster connects anew for each statement, of which an event takes several; on PostgreSQL that costs the
+    server many times what the statements do. Its webserver keeps them in the same way; storages that are files do not
+    mind. Not for long, so that a server that was restarted is found again.
+    """
+    if instance not in _keeping:
+        instance.optimize_for_webserver(statement_timeout=0, pool_recycle=10, max_overflow=10)
+        _keeping.add(instance)
 
 
 def column_schema(table: str) -> dg.TableSchema:

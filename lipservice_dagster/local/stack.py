@@ -67,6 +67,8 @@ def dagster_home(settings: Settings) -> Iterator[tuple[Settings, Database]]:
             "LIPSERVICE_POSTGRES_DSN": ours,
             "LIPSERVICE_HOME": str(settings.home),
             "LIPSERVICE_LOGS_DSN": settings.logs_url(),
+            # The materialisations of a run over many team-days are written together, not one at a time.
+            "DAGSTER_EVENT_BATCH_SIZE": "200",
             # A code location that does not load for a while is no reason to give a backfill up.
             "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
         }

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import clickhouse_connect
 import pandas as pd
 import pyarrow as pa
-from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 from lipservice_dagster.core import frames
 from lipservice_dagster.partitions import Bounds, TeamDay
@@ -114,12 +112,16 @@ class ClickHouseSource:
 
     def _client(self) -> Any:
         # A client for each thread: neither the HTTP session nor the embedded engine's cursor is meant to be shared.
+        import clickhouse_connect  # here and below, as the code location loads faster without
+
         client = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = clickhouse_connect.get_client(**self._connection)
         return client
 
     def _query(self, text: str) -> pa.Table:
+        from clickhouse_connect.driver.exceptions import Error as ClickHouseError
+
         try:
             return self._client().query_arrow(text, settings=self._limits.clickhouse_settings())
         except (ClickHouseError, OSError) as error:

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import adbc_driver_postgresql.dbapi as adbc
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from lipservice_dagster.storage.tables import VERSION_TABLE
+
+if TYPE_CHECKING:  # only migrations need it, and importing it takes a tenth of what loading the graph does
+    from alembic.config import Config
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _UPGRADE_LOCK = 6_020_000_000_001  # any constant of ours: two upgrades at once take turns
@@ -100,11 +99,16 @@ class Database:
 
     def revision(self) -> str | None:
         """The migration that the database is at; None for an empty one."""
+        from alembic.runtime import migration
+
         with self.engine.connect() as connection:
-            return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+            found = migration.MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+            return found.get_current_revision()
 
     def upgrade(self) -> str:
         """Bring the tables to the newest migration and return its name; safe to repeat and to race."""
+        from alembic import command
+
         with self.engine.connect() as connection:
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _UPGRADE_LOCK})
             try:
@@ -133,6 +137,8 @@ class Database:
 
 def head() -> str:
     """The newest migration of this code."""
+    from alembic.script import ScriptDirectory
+
     revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if revision is None:
         raise DatabaseError(f"{_MIGRATIONS} holds no migration")
@@ -141,6 +147,8 @@ def head() -> str:
 
 def alembic_config() -> Config:
     """Alembic's configuration for our migrations."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config

@@ -1,7 +1,6 @@
 """dbt over LipService's PostgreSQL: its project, its manifest, and one build in a process of its own.
 
-The manifest (what the code location reads to know the models) is made once for each state of the project and kept;
-`python -m lipservice_dagster.storage.dbt` makes it ahead of time. The password goes to dbt through the environment, and
+The manifest is made once for each state of the project and kept. The password goes to dbt through the environment, and
 dbt hides variables of that name in its logs.
 """
 
@@ -34,6 +33,19 @@ class DbtError(Exception):
     """dbt could not do what it was asked for; the message holds the end of its output."""
 
 
+def kept(home: Path, name: str) -> Path:
+    """A file that is made of the project once: below it, or below ``home`` where the project may not be written to.
+
+    Where there is none yet, the path that it is to be written to; the folder is there.
+    """
+    places = [folder / name for folder in (PROJECT / "target", home / "dbt")]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        found = places[0] if os.access(PROJECT, os.W_OK) else places[1]
+        found.parent.mkdir(parents=True, exist_ok=True)
+    return found
+
+
 @cache
 def fingerprint() -> str:
     """The state of the project and of dbt, as 16 hex digits."""
@@ -44,15 +56,9 @@ def fingerprint() -> str:
 
 
 def manifest(home: Path) -> dict[str, Any]:
-    """The project's manifest; made (some seconds) where none is kept for this state of it.
-
-    Kept below the project, or below ``home`` where the project may not be written to.
-    """
-    kept = [folder / f"manifest-{fingerprint()}.json" for folder in (PROJECT / "target", home / "dbt")]
-    found = next((path for path in kept if path.is_file()), None)
-    if found is None:
-        found = kept[0] if os.access(PROJECT, os.W_OK) else kept[1]
-        found.parent.mkdir(parents=True, exist_ok=True)
+    """The project's manifest; made (some seconds) where none is kept for this state of it."""
+    found = kept(home, f"manifest-{fingerprint()}.json")
+    if not found.is_file():
         with tempfile.TemporaryDirectory(dir=found.parent, prefix="parsing-") as folder:
             _run("parse", Path(folder), {}, lambda _: None)
             os.replace(Path(folder) / "manifest.json", found)  # whole, also for a process that makes it too
@@ -162,7 +168,3 @@ def _run(
     if child.returncode not in (0, 1) or (command == "parse" and child.returncode):
         raise DbtError(f"`dbt {command}` ended with exit code {child.returncode}:\n{said}")
     return said
-
-
-if __name__ == "__main__":
-    manifest(Path.cwd() / ".lipservice")

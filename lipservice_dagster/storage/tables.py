@@ -240,6 +240,7 @@ materializations = sa.Table(
     # Why the last attempt left the content as it was though nothing is wrong: its source holds nothing of it any more.
     _column("kept", Text, null=True),
     sa.Index(None, "day", "asset"),
+    sa.Index(None, "written_at"),
 )
 """One row an asset and team-day: what is stored, by which run, and whether the last attempt agreed with its source."""
 

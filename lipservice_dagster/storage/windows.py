@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.storage.database import Database
+
+# Of these teams alone, where some are named: what is stale of a team follows from its own rows.
+_OF_TEAMS = "(CAST(:teams AS int[]) IS NULL OR team_id = ANY(CAST(:teams AS int[])))"
+_BUSY = """EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = {0}.team_id AND a.status = 'running'
+                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy"""
 
 # What a report depends on: the raw logs of its window and its own day, each with the whole hours they cover (a day that
 # was read while it was open is left out of the window, also where its content stays the same afterwards), and its own
@@ -53,12 +59,12 @@ SELECT team_id, day, fingerprint FROM windows
 # Signatures or families that are older than what they are made of come before the report is made again.
 _STALE = f"""
 WITH reports AS (
-    SELECT team_id, day, window_fingerprint AS stored FROM anomaly_reports WHERE day >= :first_day
+    SELECT team_id, day, window_fingerprint AS stored FROM anomaly_reports
+     WHERE day >= :first_day AND {_OF_TEAMS}
 ), {_WINDOWS}
 SELECT w.team_id, w.day, w.fingerprint,
        NOT coalesce(raw.written_at < w.mined_at AND w.mined_at < families.written_at, false) AS whole_day,
-       EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = w.team_id AND a.status = 'running'
-                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
+       {_BUSY.format("w")}
   FROM windows AS w
   LEFT JOIN materializations AS raw ON (raw.asset, raw.team_id, raw.day) = ('raw_logs', w.team_id, w.day)
   LEFT JOIN materializations AS families
@@ -71,7 +77,7 @@ SELECT w.team_id, w.day, w.fingerprint,
 # A policy follows from its day, from the goals of the policies of the ramp's window (`core.ramp`, whose fingerprint is
 # counted here in the same way), and from the budget that is asked for. Of the day age decides; another budget counts
 # for the days that a verdict of the newest one still reads: those before stay as they were made.
-_STALE_POLICIES = """
+_STALE_POLICIES = f"""
 WITH found AS (
     SELECT team_id, day, service, environment, budget, window_fingerprint AS stored,
            left(encode(sha256(convert_to(coalesce(string_agg(day || ' ' || goals_fingerprint, ';') OVER (
@@ -81,62 +87,71 @@ WITH found AS (
            max(day) OVER (PARTITION BY team_id) AS newest,
            coalesce(own.asked, :asked) AS asked
       FROM policies
-      LEFT JOIN unnest(CAST(:teams AS int[]), CAST(:budgets AS text[])) AS own (team, asked) ON team = team_id
-     WHERE day >= CAST(:first_day AS date) - CAST(:span AS int)
+      LEFT JOIN unnest(CAST(:with_budgets AS int[]), CAST(:budgets AS text[])) AS own (team, asked) ON team = team_id
+     WHERE day >= CAST(:first_day AS date) - CAST(:span AS int) AND {_OF_TEAMS}
 ), days AS (
     SELECT team_id, day,
            bool_or(fingerprint <> stored OR budget <> asked AND day >= newest - CAST(:backtest_days AS int)) AS other,
            string_agg(fingerprint || asked, ';' ORDER BY service, environment) AS print
       FROM found GROUP BY team_id, day
 ), made AS (
-    SELECT p.team_id, p.day, p.written_at,
-           (SELECT max(m.written_at) FROM materializations AS m
-             WHERE (m.team_id, m.day) = (p.team_id, p.day)
-               AND m.asset IN ('signatures', 'clusters', 'anomaly_reports')) AS inputs_at
-      FROM materializations AS p
-     WHERE p.asset = 'policies' AND p.written_at IS NOT NULL AND p.day >= :first_day
+    SELECT team_id, day, max(written_at) FILTER (WHERE asset = 'policies') AS written_at,
+           max(written_at) FILTER (WHERE asset <> 'policies') AS inputs_at
+      FROM materializations
+     WHERE asset IN ('signatures', 'clusters', 'anomaly_reports', 'policies') AND day >= :first_day AND {_OF_TEAMS}
+     GROUP BY team_id, day
 )
 SELECT made.team_id, made.day,
        left(encode(sha256(convert_to(concat_ws(' ', print, extract(epoch FROM inputs_at)), 'UTF8')), 'hex'), 16)
          AS fingerprint,
-       EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = made.team_id AND a.status = 'running'
-                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
+       {_BUSY.format("made")}
   FROM made LEFT JOIN days ON (days.team_id, days.day) = (made.team_id, made.day)
- WHERE coalesce(other, false) OR written_at < inputs_at
+ WHERE written_at IS NOT NULL AND (coalesce(other, false) OR written_at < inputs_at)
  ORDER BY made.day, made.team_id
 """
 
 # Backtests read what may be made out of order too: the policy of the day before, and the replays of the days before.
 # Here age decides: what was made anew with the same content costs a verdict, and nothing reads verdicts further on.
-_STALE_VERDICTS = """
-WITH verdicts AS (
-    SELECT b.team_id, b.day, b.written_at AS judged_at, replays.written_at AS replayed_at,
-           (SELECT max(m.written_at) FROM materializations AS m
-             WHERE m.team_id = b.team_id AND (
-                   m.day = b.day AND m.asset IN ('raw_logs', 'signatures', 'anomaly_reports', 'policies')
-                   OR m.day = b.day - 1 AND m.asset = 'policies'
-                   OR m.day BETWEEN b.day - CAST(:boost_days AS int) AND b.day AND m.asset = 'anomaly_reports')
+_STALE_VERDICTS = f"""
+WITH days AS (
+    SELECT team_id, day, max(written_at) FILTER (WHERE asset = 'raw_logs') AS read_at,
+           max(written_at) FILTER (WHERE asset = 'anomaly_reports') AS reported_at,
+           max(written_at) FILTER (WHERE asset = 'policies') AS policies_at,
+           max(written_at) FILTER (WHERE asset IN ('raw_logs', 'signatures', 'anomaly_reports', 'policies')) AS day_at,
+           max(written_at) FILTER (WHERE asset = 'replays') AS replayed_at,
+           max(written_at) FILTER (WHERE asset = 'backtests') AS judged_at,
+           max(written_at) FILTER (WHERE asset = 'savings') AS saved_at
+      FROM materializations
+     WHERE day >= CAST(:first_day AS date) - greatest(CAST(:boost_days AS int), CAST(:days AS int), 1) AND {_OF_TEAMS}
+     GROUP BY team_id, day
+), verdicts AS (
+    SELECT *, greatest(
+             day_at,
+             max(policies_at) OVER (teams RANGE BETWEEN interval '1 day' PRECEDING AND interval '1 day' PRECEDING),
+             max(reported_at) OVER (
+               teams RANGE BETWEEN make_interval(days => CAST(:boost_days AS int)) PRECEDING AND CURRENT ROW)
            ) AS to_replay_at,
-           (SELECT max(m.written_at) FROM materializations AS m
-             WHERE m.team_id = b.team_id AND m.asset = 'replays'
-               AND m.day BETWEEN b.day - CAST(:days AS int) + 1 AND b.day) AS to_judge_at,
-           (SELECT raw.written_at FROM materializations AS raw
-             WHERE (raw.asset, raw.team_id, raw.day) = ('raw_logs', b.team_id, b.day)) AS read_at,
-           (SELECT saved.written_at FROM materializations AS saved
-             WHERE (saved.asset, saved.team_id, saved.day) = ('savings', b.team_id, b.day)) AS saved_at
-      FROM materializations AS b
-      JOIN materializations AS replays ON (replays.asset, replays.team_id, replays.day) = ('replays', b.team_id, b.day)
-     WHERE b.asset = 'backtests' AND b.day >= :first_day
+           max(replayed_at) OVER (
+             teams RANGE BETWEEN make_interval(days => CAST(:days AS int) - 1) PRECEDING AND CURRENT ROW
+           ) AS to_judge_at
+      FROM days WINDOW teams AS (PARTITION BY team_id ORDER BY day)
 )
 SELECT v.team_id, v.day, replayed_at < to_replay_at AS replay,
        replayed_at < to_replay_at OR judged_at < to_judge_at AS verdict, saved_at < read_at AS savings,
        to_char(greatest(to_replay_at, to_judge_at, read_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') AS since,
-       EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = v.team_id AND a.status = 'running'
-                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
+       {_BUSY.format("v")}
   FROM verdicts AS v
- WHERE replayed_at < to_replay_at OR judged_at < to_judge_at OR saved_at < read_at
+ WHERE day >= :first_day AND judged_at IS NOT NULL AND replayed_at IS NOT NULL
+   AND (replayed_at < to_replay_at OR judged_at < to_judge_at OR saved_at < read_at)
  ORDER BY v.day, v.team_id
 """
+
+# A transaction that began before the mark has ended by then, and what it wrote is seen from then on; written_at is when
+# a transaction began, so one that ends after the mark is younger than it.
+_MARK = """
+SELECT least(now(), (SELECT min(xact_start) FROM pg_stat_activity WHERE datname = current_database()))
+"""
+_CHANGED = "SELECT DISTINCT team_id FROM materializations WHERE written_at >= :since ORDER BY team_id"
 
 REPORT, WHOLE_DAY = ("anomaly_reports", "policies"), ("signatures", "clusters", "anomaly_reports", "policies")
 POLICY, SAVINGS = ("policies",), ("savings",)
@@ -170,15 +185,32 @@ def window_fingerprints(database: Database, team_days: Collection[TeamDay], wind
         return {TeamDay(t, d): fingerprint for t, d, fingerprint in connection.execute(statement, values)}
 
 
+def mark(database: Database) -> datetime:
+    """A moment from which on `changed_teams` tells all that is not to be seen yet."""
+    with database.engine.connect() as connection:
+        found: datetime = connection.execute(sa.text(_MARK)).scalar_one()
+        return found
+
+
+def changed_teams(database: Database, since: datetime) -> list[int]:
+    """The teams of which something was written since a `mark`. What is stale of the others is what was so then."""
+    with database.engine.connect() as connection:
+        return list(connection.execute(sa.text(_CHANGED), {"since": since}).scalars())
+
+
 def stale_reports(
-    database: Database, window_days: int, first_day: date, longest_run: timedelta = timedelta(hours=1)
+    database: Database,
+    window_days: int,
+    first_day: date,
+    longest_run: timedelta = timedelta(hours=1),
+    teams: Collection[int] | None = None,
 ) -> list[Stale]:
     """The reports from ``first_day`` on whose window, or own day, has been made anew since with another content.
 
-    In one query over all teams, the earliest day first. A run that began longer than ``longest_run`` ago and never told
-    its end is not at work any more.
+    In one query over all teams (or these), the earliest day first. A run that began longer than ``longest_run`` ago and
+    never told its end is not at work any more.
     """
-    values = {"window_days": window_days, "first_day": first_day, "longest_run": longest_run}
+    values = {"window_days": window_days, "first_day": first_day, "longest_run": longest_run} | _these(teams)
     with database.engine.connect() as connection:
         rows = connection.execute(sa.text(_STALE), values).all()
     return [Stale(TeamDay(r.team_id, r.day), r.fingerprint, WHOLE_DAY if r.whole_day else REPORT, r.busy) for r in rows]
@@ -193,22 +225,24 @@ def stale_policies(
     backtest_days: int,
     first_day: date,
     longest_run: timedelta = timedelta(hours=1),
+    teams: Collection[int] | None = None,
 ) -> list[Stale]:
     """The days from ``first_day`` on whose policies were made from something else than there is now.
 
     That is: from other goals of the ``span`` days before (days made out of order, a day made again), for another budget
     (the latest ``backtest_days`` + 1 days of a team), or before what else they are made from. ``budget`` and
-    ``team_budgets`` (of teams with one of their own) are keys as `core.budget.key_of` makes them. In one query, the
-    earliest day first.
+    ``team_budgets`` (of teams with one of their own) are keys as `core.budget.key_of` makes them. In one query over all
+    teams (or these), the earliest day first.
     """
     values = {
         "asked": budget,
-        "teams": list(team_budgets),
+        "with_budgets": list(team_budgets),
         "budgets": list(team_budgets.values()),
         "span": span,
         "backtest_days": backtest_days,
         "first_day": first_day,
         "longest_run": longest_run,
+        **_these(teams),
     }
     with database.engine.connect() as connection:
         rows = connection.execute(sa.text(_STALE_POLICIES), values).all()
@@ -222,14 +256,16 @@ def stale_verdicts(
     *,
     boost_days: int = 1,
     longest_run: timedelta = timedelta(hours=1),
+    teams: Collection[int] | None = None,
 ) -> list[Stale]:
     """The backtests from ``first_day`` on that are older than what they, or the replay of their day, were made from,
     and the savings that are older than their day's logs.
 
     A verdict reads the replays of its day and of the ``days`` - 1 before, a replay the reports of its day and of the
-    ``boost_days`` before. In one query, the earliest day first.
+    ``boost_days`` before. In one query over all teams (or these), the earliest day first.
     """
     values = {"days": days, "boost_days": boost_days, "first_day": first_day, "longest_run": longest_run}
+    values |= _these(teams)
     with database.engine.connect() as connection:
         rows = connection.execute(sa.text(_STALE_VERDICTS), values).all()
     return [
@@ -241,3 +277,7 @@ def stale_verdicts(
         )
         for r in rows
     ]
+
+
+def _these(teams: Collection[int] | None) -> dict[str, Any]:
+    return {"teams": None if teams is None else sorted(teams)}

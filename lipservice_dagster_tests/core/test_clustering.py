@@ -206,7 +206,10 @@ def test_families_are_those_of_dbscan_over_all_distances(pairs):
             continue
         whole = DBSCAN(eps=eps, min_samples=2, metric="precomputed").fit_predict(np.maximum(distance, 0))
         forest = clustering._neighbour_forest(
-            clustering.sparse.csr_matrix(tfidf), np.unique(service, return_inverse=True)[1], clustering.EPS, weight
+            clustering.scipy.sparse.csr_matrix(tfidf),
+            np.unique(service, return_inverse=True)[1],
+            clustering.EPS,
+            weight,
         )
         ours = clustering._dbscan(forest, eps)
         assert np.array_equal(whole, ours)

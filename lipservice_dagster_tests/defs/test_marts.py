@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -199,6 +201,16 @@ def test_the_manifest_is_made_once_for_a_state_of_the_project(tmp_path: Path) ->
     before = os.stat(path)
     assert dbt.manifest(tmp_path)["nodes"]
     assert os.stat(path) == before
+
+
+def test_the_code_location_loads_without_what_only_runs_need() -> None:
+    code = (
+        "import sys; from lipservice_dagster.definitions import defs; defs().get_repository_def(); print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "lipservice_dagster.defs.marts" in loaded
+    heavy = {"dbt", "dagster_dbt", "alembic", "clickhouse_connect", "chdb", "anthropic", "sklearn", "scipy.special"}
+    assert not heavy & set(loaded)
 
 
 def test_dbt_is_told_where_postgresql_is_by_its_environment_alone(dsn: str) -> None:

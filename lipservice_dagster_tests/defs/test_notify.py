@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from lipservice_dagster.local.in_process import RunError
 from lipservice_dagster.settings import shown
 from lipservice_dagster.storage import notifications
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster_tests.defs.conftest import World
+from lipservice_dagster_tests.logs import DAY, at, log, store
 
 TODAY = datetime.now(UTC).date()
 Make = Callable[..., World]
@@ -184,3 +186,19 @@ def test_secrets_and_what_few_logs_share_stay_here(world: Make, hook: Hook) -> N
     hidden = shown(found.graph.settings.webhook_url)
     assert hidden.endswith("/***")
     assert "key" not in hidden
+
+
+def test_a_run_that_fails_is_told_by_the_sensor_that_sees_it_end(world: Make, hook: Hook) -> None:
+    found = world(webhook_url=hook.url)
+    store(found.store, {1: [log("order 1 placed", timestamp=at(1))]})
+    before = found.tick("record_failure_runs")
+    with found.database.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE raw_logs RENAME TO away"))
+    with pytest.raises(RunError, match="raw_logs"):
+        found.run(1, DAY)
+    for _ in range(2):  # the second tick sees nothing new
+        before = found.tick("record_failure_runs", before.cursor)
+        found.tick("notify")
+    (told,) = hook.texts()
+    assert f"{DAY}|1" in told
+    assert "raw_logs" in told

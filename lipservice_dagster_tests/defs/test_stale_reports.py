@@ -29,6 +29,8 @@ from lipservice_dagster.storage.windows import (
     VERDICT,
     WHOLE_DAY,
     Stale,
+    changed_teams,
+    mark,
     stale_policies,
     stale_reports,
     stale_verdicts,
@@ -121,6 +123,38 @@ def test_a_report_is_stale_where_its_window_is_another_or_was_read_while_open(wo
             "UPDATE materializations SET hours = 13 WHERE asset = 'raw_logs' AND day = %s", (day(1),)
         )
     assert [r.team_day.day for r in stale_reports(found.database, 5, FIRST)] == [day(1), LAST]
+
+
+def test_a_tick_looks_at_what_was_written_since_the_last_one_and_at_what_was_stale_then(world: Make) -> None:
+    found = world()
+    fill(found)
+    found.run(1, day(1), LAST)
+    settled = found.tick("stale_reports").cursor
+    assert found.tick("stale_reports", settled).run_requests == []
+    change = "UPDATE materializations SET hours = 13{} WHERE asset = 'raw_logs' AND day = %s"
+    with found.database.engine.begin() as connection:
+        connection.exec_driver_sql(change.format(""), (day(1),))
+    assert found.tick("stale_reports", settled).run_requests == []  # nothing says that something was written
+    assert found.tick("stale_reports").run_requests
+    with found.database.engine.begin() as connection:
+        connection.exec_driver_sql(change.format(", written_at = now()"), (day(1),))
+    seen = found.tick("stale_reports", settled)
+    assert seen.run_requests
+    assert found.tick("stale_reports", seen.cursor).run_requests  # nobody ran them, so they are asked for once more
+
+
+def test_what_is_being_written_while_one_looks_is_a_change_after_that(database: Database) -> None:
+    entry = (
+        "INSERT INTO materializations (asset, team_id, day, written_at, checked_by, checked_at)"
+        " VALUES ('raw_logs', 7, '2026-09-10', now(), 'run', now())"
+    )
+    with database.engine.connect() as writer:
+        writer.exec_driver_sql(entry)
+        looked = mark(database)
+        assert changed_teams(database, looked) == []
+        writer.commit()
+    assert changed_teams(database, looked) == [7]
+    assert changed_teams(database, mark(database)) == []
 
 
 def test_a_verdict_is_stale_where_a_replay_or_a_policy_that_it_read_was_made_later(world: Make) -> None:
