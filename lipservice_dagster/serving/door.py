@@ -124,7 +124,9 @@ async def _refuse(problem: ProblemError, scope: Scope, body: _Body, send: Send) 
     """
 
     async def begin(message: Message) -> None:
-        await send(message | {"more_body": True} if message["type"] == "http.response.body" else message)
+        if message["type"] == "http.response.body":
+            message = {**message, "more_body": True}
+        await send(message)
 
     await problem.response()(scope, body.receive, begin)
     left = _LINGER_BYTES

@@ -140,7 +140,8 @@ SELECT v.team_id, v.day, replayed_at < to_replay_at AS replay,
 
 REPORT, WHOLE_DAY = ("anomaly_reports", "policies"), ("signatures", "clusters", "anomaly_reports", "policies")
 POLICY, SAVINGS = ("policies",), ("savings",)
-VERDICT, REPLAY = ("backtests", "policy_releases"), ("replays", "backtests", "policy_releases")
+VERDICT = ("backtests", "policy_releases", "policy_exports")
+REPLAY = ("replays", *VERDICT)
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,7 @@ def test_a_team_day_is_asked_for_followed_and_told(
         backfills = {b.reserved_run_ids[0]: b for b in instance.get_backfills() if b.reserved_run_ids}
         assets = {k.to_user_string() for k in backfills[reports.json["run_id"]].asset_selection or []}
         assert assets == {"raw_logs", "signatures", "clusters", "anomaly_reports"}
-        assert len(backfills[asked.json["run_id"]].asset_selection or []) == 9
+        assert len(backfills[asked.json["run_id"]].asset_selection or []) == 10
         instance.add_dynamic_partitions(TEAMS_NAME, ["7"])
         graph = Graph(settings, database, instance)
         done = graph.definitions.resolve_job_def("team_day").execute_in_process(

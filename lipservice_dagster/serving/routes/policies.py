@@ -42,7 +42,7 @@ Which = Annotated[Name, Query(description="A day (2026-09-10), a version or its 
         200: {
             "model": PolicyAnswer,
             "headers": {"ETag": {"schema": {"type": "string"}}},
-            "content": {YAML: {"schema": {"type": "string"}}},
+            "content": {YAML: {"schema": {"type": "object"}}},
             "description": "The document; with a format, that collector's configuration.",
         },
         304: {"description": "It is what If-None-Match names."},
