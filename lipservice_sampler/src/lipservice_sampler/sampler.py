@@ -272,7 +272,7 @@ def _same(trace_id: TraceId) -> TraceId:
 def _close(reference: weakref.ref[Sampler]) -> None:
     sampler = reference()
     if sampler is not None:
-        sampler.close()
+        sampler.close(END_SECONDS)
 
 
 _forking: list[Sampler] = []
