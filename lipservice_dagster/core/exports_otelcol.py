@@ -83,7 +83,7 @@ def otelcol(plan: Plan) -> str:
         "processors": processors,
         "service": {"pipelines": {"logs": {"processors": list(processors)}}},
     }
-    text = yaml.safe_dump(document, sort_keys=False, width=10**9, allow_unicode=False)
+    text = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, width=10**9, allow_unicode=False)
     return text.replace("$", "$$")  # a single one begins a variable of the environment
 
 
