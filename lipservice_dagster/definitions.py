@@ -25,6 +25,7 @@ from lipservice_dagster.defs import (
     marts,
     notify,
     policies,
+    policy_exports,
     policy_releases,
     raw_logs,
     run_ends,
@@ -71,6 +72,7 @@ def build_defs(
             settings.detectors(),
         ),
         *policy_releases.build(team_days, settings.boost_settings()),
+        *policy_exports.build(team_days, settings.exports(), settings.export_formats),
         *savings.build(team_days, settings.price_per_gb),
         *marts.build(team_days, settings),
     ]

@@ -311,6 +311,14 @@ class Settings(BaseSettings):
         default=30.0, ge=1, le=3600, description="How often samplers ask whether their policy has changed."
     )
 
+    exports_folder: Path | None = Field(
+        default=None, description="Folder of the files of `policy_exports`. Unset: exports, below the home."
+    )
+    export_formats: list[Literal["otelcol", "vector", "fluentbit"]] = Field(
+        default=["otelcol", "vector", "fluentbit"],
+        description='Collectors whose configurations are written there, as JSON: ["vector"]; [] writes none.',
+    )
+
     @field_validator("postgres_dsn", mode="after")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
@@ -368,6 +376,10 @@ class Settings(BaseSettings):
     def embedded_logs(self) -> Path:
         """The folder of the embedded log store."""
         return self.home / "log_store"
+
+    def exports(self) -> Path:
+        """The folder of exported policies."""
+        return self.exports_folder or self.home / "exports"
 
     def logs_url(self) -> str:
         """The DSN of the log store in force."""

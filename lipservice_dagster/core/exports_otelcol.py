@@ -1,7 +1,8 @@
 """A policy for the OpenTelemetry Collector (contrib): `transform`, `probabilistic_sampler`, `transform`.
 
 The first finds the rate of a log and asks the sampler for it by ``sampling_priority``, which only ever raises what the
-sampler keeps: its own percentage is 0, and everything that is not decided here asks for 100. The last takes away what
+sampler keeps: its own percentage is the least it knows, and everything that is not decided here asks for 100. At 0 it
+would draw nothing and keep whatever asks for more than 0. The last takes away what
 only the two said to each other. OTTL has no branches, so the templates stand in groups by their first word, and only
 the group whose range of words holds the message's is looked at. There is no `filter`: no rate of a policy is 0.
 """
@@ -37,6 +38,9 @@ from lipservice_sampler.masks import VARIABLE
 STEPS = 16384
 """The sampler tells this many rates apart; a rate is rounded up to the next."""
 
+LEAST_PERCENTAGE = 0.0062
+"""A little more than one step, lest it is cut to none; with one step it keeps no more than the least rate asked for."""
+
 _SCRATCH = ("masked", "word", "error", "keep", "said", "cap", "boost", "lifted", "rate", "percentage", "draw")
 _NUMBERS = {"trace": (1, 4), "debug": (5, 8), "warn": (13, 16)}
 
@@ -46,7 +50,8 @@ NOT_COVERED = (
     "A log whose body is no text is kept, and so is one with lipservice.sample_rate or sampling.threshold, which was "
     "sampled before. Never chain two samplers.",
     f"The sampler knows multiples of 1/{STEPS}: rates are rounded up to the next.",
-    "What reads like an error is told by the same words as elsewhere; in doubt it is kept.",
+    "What reads like an error is told by the same words as elsewhere; but names of handlers and limits (on_error,"
+    " max_failed), which the sampler passes over, count here too, and their logs are kept.",
     "Logs of one trace are drawn by one number, its id.",
 )
 
@@ -58,9 +63,9 @@ def otelcol(plan: Plan) -> str:
         f"transform/{name}": {"error_mode": "ignore", "log_statements": list(_groups(plan))},
         f"probabilistic_sampler/{name}": {
             "mode": "hash_seed",
-            "sampling_percentage": 0,
+            "sampling_percentage": LEAST_PERCENTAGE,
             "sampling_priority": "lipservice.percentage",
-            "attribute_source": "record",
+            "attribute_source": "traceID",  # where there is none, the attribute below
             "from_attribute": "lipservice.draw",
             "fail_closed": False,
         },
@@ -78,7 +83,7 @@ def otelcol(plan: Plan) -> str:
         "processors": processors,
         "service": {"pipelines": {"logs": {"processors": list(processors)}}},
     }
-    text = yaml.safe_dump(document, sort_keys=False, width=10**9, allow_unicode=False)
+    text = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, width=10**9, allow_unicode=False)
     return text.replace("$", "$$")  # a single one begins a variable of the environment
 
 

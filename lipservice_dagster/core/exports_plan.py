@@ -15,8 +15,14 @@ from typing import Any
 
 from lipservice_dagster.core.overlay import Boost, Override, parse_overlay
 from lipservice_dagster.core.policy import keep_all, parse
-from lipservice_sampler.decision import _WORD as _ERROR_WORD
-from lipservice_sampler.decision import ERROR_LIKE, ERROR_SEVERITIES, NEGATED, NEGATING, SEVERITY_NAMES
+from lipservice_sampler.decision import (
+    ERROR_LIKE,
+    ERROR_SEVERITIES,
+    ERROR_WORD,
+    NEGATED,
+    NEGATING,
+    SEVERITY_NAMES,
+)
 from lipservice_sampler.masks import MASKS, VARIABLE
 from lipservice_sampler.matching import collapse, spannable
 
@@ -230,11 +236,11 @@ ERROR_STEMS = "(?i)" + "|".join(dict.fromkeys(stem for stem, _ in ERROR_LIKE))
 ERROR_WORDS = "(?i)" + "|".join(f"(?:{_rewritten(e, _LOOKS)})" for _, e in ERROR_LIKE)
 """What reads like an error, as `lipservice_sampler.decision.ERROR_LIKE` says it."""
 
-_NEGATED_WORD = rf"(?<![^\W_]){_ERROR_WORD}(?:_?(?:codes?|messages?|msg))?(?:{{}})"
+_NEGATED_WORD = rf"(?<![^\W_]){ERROR_WORD}(?:_?(?:codes?|messages?|msg))?(?:{{}})"
 TAKEN_BACK: tuple[tuple[str, int], ...] = tuple(
     (f"(?i){expression}", re.compile(expression).groups)
     for expression in (_rewritten(e, _PUT_BACK) for e in (*NEGATED, *(_NEGATED_WORD.format(n) for n in NEGATING)))
-    if "(?!" not in expression  # what RE2 cannot say is not taken back: it is kept
+    if "(?!" not in expression  # what RE2 cannot say is not taken back: more is kept than the sampler would
 )
 """Phrases that take such a word back, and how many groups of each are put back around a sign that says nothing."""
 

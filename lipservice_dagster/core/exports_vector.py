@@ -41,7 +41,8 @@ _LAST = "w_last"
 NOT_COVERED = (
     "Vector keeps no state: where the policy keeps the first logs an hour of what it does not list, all are kept.",
     "A log with lipservice.sample_rate, sampling.threshold or sample_rate was sampled before and is left alone.",
-    "What reads like an error is told by the same words as elsewhere; in doubt it is kept.",
+    "What reads like an error is told by the same words as elsewhere; but names of handlers and limits (on_error,"
+    " max_failed), which the sampler passes over, count here too, and their logs are kept.",
 )
 
 
@@ -273,7 +274,7 @@ class _Literal(str):
     __slots__ = ()
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     pass
 
 

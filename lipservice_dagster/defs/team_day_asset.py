@@ -46,13 +46,14 @@ def team_day_asset(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """An asset that fills these tables for a set of team-days at a time.
 
-    An asset that stores its rows itself fills none and names its ``main_table``. The function's docstring is the
-    asset's description. Its beginning and its errors are recorded in analysis_runs;
+    An asset that stores its rows itself fills none and names its ``main_table``, if it has one. The function's
+    docstring is the asset's description. Its beginning and its errors are recorded in analysis_runs;
     its success is recorded by the IO manager, once the rows are stored.
     """
 
     def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
         name = compute.__name__
+        table = main_table or next(iter(fills), None)
 
         def recorded(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], **inputs: Any) -> Any:
             partitions_of_run = team_days(context.partition_keys)
@@ -86,7 +87,7 @@ def team_day_asset(
             backfill_policy=backfill_policy or dg.BackfillPolicy.single_run(),
             code_version=code_version,
             pool=pool,
-            metadata={"dagster/column_schema": column_schema(main_table or fills[0])}
+            metadata=({"dagster/column_schema": column_schema(table)} if table else {})
             | ({TABLES: ",".join(fills)} if fills else {}),
         )(recorded)
 

@@ -21,7 +21,7 @@ from lipservice_dagster.sources.base import LogSource
 from lipservice_dagster.sources.volumes_sql import Span
 
 NAME = "volume_spikes"
-ASSETS = ("raw_logs", "signatures", "anomaly_reports", "policy_releases")
+ASSETS = ("raw_logs", "signatures", "anomaly_reports", "policy_releases", "policy_exports")
 DELAY = timedelta(minutes=5)
 """What arrives no later than this is counted, and read."""
 _LONGEST_WAIT = timedelta(hours=6)

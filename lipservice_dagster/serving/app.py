@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from lipservice_dagster.serving import problems
 from lipservice_dagster.serving.context import Context, Shared
 from lipservice_dagster.serving.door import Door
+from lipservice_dagster.serving.hot import Hot
 from lipservice_dagster.serving.models import Dependency, HealthAnswer
 from lipservice_dagster.serving.problems import ProblemDocument
 from lipservice_dagster.serving.routes import policies, services, work
@@ -60,6 +61,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     problems.install(app)
     for router in (own, policies.router, services.router, work.router):
         app.include_router(router)
+    route = next(r for r in policies.router.routes if getattr(r, "endpoint", None) is policies.policy)
+    app.add_middleware(Hot, context=context, route=route, prefix=f"{policies.router.prefix}/")
     app.add_middleware(Door, metrics=context.metrics, max_body_bytes=settings.api_max_body_bytes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from urllib.parse import quote, unquote
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lipservice_dagster.serving.problems import ProblemError
 
 _BODY_SECONDS = 30.0
+_LINGER_SECONDS, _LINGER_BYTES = 5.0, 64 * 1024 * 1024
 _CLOSE = {"Connection": "close"}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _MOST_BUCKETS = 10_000
@@ -57,6 +59,7 @@ class Door:
         # Quoted: a service's name may hold a slash, which must not end its segment.
         scope["path"] = scope["raw_path"].decode("latin-1")
         began, status = time.perf_counter(), 500
+        body = _Body(receive)
 
         async def told(message: Message) -> None:
             nonlocal status
@@ -66,17 +69,17 @@ class Door:
 
         try:
             if scope["method"] not in ("GET", "HEAD"):
-                receive = await self._body(scope, receive)
+                receive = await self._whole(scope, body)
             await self._app(scope, receive, told)
         except ProblemError as problem:  # the body is refused before there is a route
-            await problem.response()(scope, receive, told)
+            await _refuse(problem, scope, body, told)
         finally:
             route = getattr(scope.get("route"), "path_format", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
-    async def _body(self, scope: Scope, receive: Receive) -> Receive:
+    async def _whole(self, scope: Scope, body: _Body) -> Receive:
         """The whole body, ready to be received. Raises ProblemError where it is too long or too slow."""
         too_long = ProblemError(413, f"The body is longer than {self._most} bytes", headers=_CLOSE)
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
@@ -86,24 +89,52 @@ class Door:
         size = 0
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                while True:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        break
-                    parts.append(message.get("body", b""))
+                while not body.ended:
+                    parts.append(await body.more())
                     size += len(parts[-1])
                     if size > self._most:
                         raise too_long
-                    if not message.get("more_body", False):
-                        break
         except TimeoutError as error:
             raise ProblemError(408, f"The body took longer than {_BODY_SECONDS:g} s", headers=_CLOSE) from error
         whole: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
 
         async def replay() -> Message:
-            return whole.pop() if whole else await receive()
+            return whole.pop() if whole else await body.receive()
 
         return replay
+
+
+class _Body:
+    """A request's body as it arrives; ``ended``: there is no more, or who sent it is gone."""
+
+    def __init__(self, receive: Receive):
+        self.receive, self.ended = receive, False
+
+    async def more(self) -> bytes:
+        message = await self.receive()
+        self.ended = message["type"] != "http.request" or not message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+
+async def _refuse(problem: ProblemError, scope: Scope, body: _Body, send: Send) -> None:
+    """Answer, and take in what is still on its way before the connection is closed.
+
+    Closing over octets that were not read resets a connection, and who is sending would never see the answer.
+    """
+
+    async def begin(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "more_body": True}
+        await send(message)
+
+    await problem.response()(scope, body.receive, begin)
+    left = _LINGER_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while left > 0 and not body.ended:
+                left -= len(await body.more())
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Rates:

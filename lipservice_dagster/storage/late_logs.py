@@ -22,6 +22,7 @@ ASSETS = (
     "replays",
     "backtests",
     "policy_releases",
+    "policy_exports",
     "savings",
 )
 """A day made again is made again whole."""

@@ -155,7 +155,8 @@ _CHANGED = "SELECT DISTINCT team_id FROM materializations WHERE written_at >= :s
 
 REPORT, WHOLE_DAY = ("anomaly_reports", "policies"), ("signatures", "clusters", "anomaly_reports", "policies")
 POLICY, SAVINGS = ("policies",), ("savings",)
-VERDICT, REPLAY = ("backtests", "policy_releases"), ("replays", "backtests", "policy_releases")
+VERDICT = ("backtests", "policy_releases", "policy_exports")
+REPLAY = ("replays", *VERDICT)
 
 
 @dataclass(frozen=True)

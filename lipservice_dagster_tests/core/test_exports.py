@@ -20,6 +20,16 @@ from lipservice_dagster.core.exports import FORMATS, UnknownFormatError, export
 from lipservice_dagster.core.exports_plan import ERROR_STEMS, ERROR_WORDS, MASK_STEPS, TAKEN_BACK
 from lipservice_dagster.core.policy import PatternRate, Policy, Unknown, document
 from lipservice_dagster.local.demo_logs import generate
+from lipservice_dagster_tests.core.otelcol_schema import (
+    CONVERTERS,
+    EDITORS,
+    ENUMS,
+    PATHS,
+    PROCESSORS,
+    STEPS,
+    Fragment,
+    ProbabilisticSampler,
+)
 from lipservice_sampler.decision import decide, error_like, indexed
 from lipservice_sampler.masks import mask
 from lipservice_sampler.matching import Matcher
@@ -306,17 +316,7 @@ def test_any_template_compiles_and_matches_its_own_text(texts: list[str], around
 
 # OpenTelemetry Collector: the documented keys, and expressions as RE2 reads them.
 
-TRANSFORM = {"error_mode", "log_statements"}
-GROUP = {"context", "conditions", "statements"}
-SAMPLER: dict[str, set[Any]] = {
-    "mode": {"hash_seed", "proportional", "equalizing"},
-    "attribute_source": {"traceID", "record"},
-    "sampling_percentage": {0},
-    "fail_closed": {False},
-}
-FUNCTIONS = {
-    *("set", "replace_pattern", "delete_key", "IsMatch", "IsString", "Concat", "UUID", "Now", "Time", "Int", "Double"),
-}
+RATE = 'log.attributes["lipservice.rate"]'
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -336,10 +336,29 @@ def _readable(statement: str) -> None:
     """Its strings are whole, its expressions RE2's, and nothing else in it comes from a log."""
     for expression in re.findall(r'IsMatch\([^,"]*(?:\["[^"]*"\])?, ("(?:[^"\\]|\\.)*")\)', statement):
         re2.compile(_unquote(expression))
-    rest = _LITERAL.sub("", statement)
-    assert re.fullmatch(r"[A-Za-z0-9_ .,()\[\]=!<>*+/]*", rest), rest
-    assert set(re.findall(r"([A-Za-z_]+)\(", rest)) <= FUNCTIONS | {"and", "or", "not"} | {"where"}
-    assert rest.count("(") == rest.count(")")
+    rest = _LITERAL.sub('""', statement)
+    assert re.fullmatch(r"[A-Za-z0-9_ .,()\[\]=!<>*+/\"]*", rest), rest
+    assert re.fullmatch(r"[^()]*", _called(rest)), rest
+    words = set(re.findall(r"[A-Za-z_][A-Za-z_.]*", rest.replace('""', "")))
+    known = {*EDITORS, *CONVERTERS, *ENUMS, *PATHS, "and", "or", "not", "where", "nil", "true"}
+    assert words <= known, words - known
+
+
+def _called(rest: str) -> str:
+    """The statement with every call and group taken out, from the inside; each call has as many arguments as it may."""
+    functions = EDITORS | CONVERTERS
+    while (inner := re.search(r"([A-Za-z_]*)( ?)\(([^()]*)\)", rest)) is not None:
+        name, space, given = inner.groups()
+        if name in functions and not space:
+            least, most = functions[name]
+            arguments = given
+            while "[" in arguments:
+                arguments = re.sub(r"\[[^\[\]]*\]", "", arguments)
+            assert least <= (arguments.count(",") + 1 if given.strip() else 0) <= most, rest
+        else:
+            assert name in ("", "and", "or", "not", "where"), rest
+        rest = f"{rest[: inner.start()]}{name if name not in functions else ''} _ {rest[inner.end() :]}"
+    return rest
 
 
 def _unquote(literal: str) -> str:
@@ -354,21 +373,32 @@ def test_every_key_of_the_collectors_fragment_is_documented_and_every_statement_
     )
     doc = policy(dict.fromkeys((*HOSTILE, *(f"word{i} <*> done" for i in range(100))), 0.25), environment="")
     document = _otelcol(export(doc, said, "otelcol"))
-    assert set(document) == {"processors", "service"}
-    assert document["service"]["pipelines"]["logs"]["processors"] == list(document["processors"])
-    for name, processor in document["processors"].items():
-        if name.startswith("transform/"):
-            assert set(processor) == TRANSFORM
-            assert all(set(group) <= GROUP and group["context"] == "log" for group in processor["log_statements"])
-        else:
-            assert name.startswith("probabilistic_sampler/")
-            assert set(processor) == {*SAMPLER, "sampling_priority", "from_attribute"}
-            assert all(processor[key] in values for key, values in SAMPLER.items())
+    fragment = Fragment.model_validate(document)
+    assert fragment.service.pipelines.logs.processors == list(fragment.processors)
+    for name, processor in fragment.processors.items():
+        PROCESSORS[name.partition("/")[0]].model_validate(processor)
     statements = _ottl(export(doc, said, "otelcol"))
     for statement in statements:
         _readable(statement)
     assert sum("= 0.25" in s or ", 0.25)" in s for s in statements) >= len(doc["pattern_rates"])
     assert any(s.startswith("set(") and "Now() < Time(" in s for s in statements)
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1 / 16384, 0.0003, 0.05, 0.25, 0.37, 0.999, 1.0])
+def test_the_collectors_sampler_keeps_at_the_rate_that_is_stamped(rate: float) -> None:
+    document = _otelcol(export(policy({"tick": rate}), None, "otelcol"))
+    (given,) = (p for name, p in document["processors"].items() if name.startswith("probabilistic_sampler/"))
+    sampler = ProbabilisticSampler.model_validate(given)
+    stamped = int(rate * STEPS + 0.999999) / STEPS  # as the statement says
+    assert f"Double(Int({RATE} * 16384.0 + 0.999999)) / 16384.0" in "\n".join(
+        _ottl(export(policy({}), None, "otelcol"))
+    )
+    assert rate <= stamped <= rate + 1 / STEPS
+    assert sampler.kept(stamped * 100.0) == pytest.approx(stamped, rel=1e-9)
+    assert sampler.kept(100.0) == 1.0
+    # Logs of a trace share its draw, others have one of their own, and what was sampled before passes.
+    assert (sampler.attribute_source, sampler.from_attribute) == ("traceID", "lipservice.draw")
+    assert not sampler.fail_closed
 
 
 def test_a_boost_without_its_end_in_force_is_a_condition_of_every_target() -> None:

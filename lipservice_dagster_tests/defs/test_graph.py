@@ -20,6 +20,7 @@ from lipservice_dagster.sources.base import LogSourceError
 from lipservice_dagster.sources.clickhouse import ClickHouseSource, embedded
 from lipservice_dagster.storage import materializations, overrides, runs
 from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.late_logs import ASSETS
 from lipservice_dagster.storage.services import volumes
 from lipservice_dagster.storage.team_days import read
 from lipservice_dagster_tests.defs.conftest import World
@@ -89,7 +90,7 @@ def test_an_empty_day_and_a_team_without_logs_are_made_empty(world: Make) -> Non
     found.run(99, day(1), LAST)
     assert all(rows == [] for name, rows in found.tables().items() if name != "anomaly_reports")
     assert materializations.of(found.database, "raw_logs", [TeamDay(99, LAST)])[TeamDay(99, LAST)].logs == 0
-    for asset in ("raw_logs", "signatures", "clusters", "anomaly_reports", "policies", "backtests", "policy_releases"):
+    for asset in ASSETS:
         keys = found.instance.get_materialized_partitions(dg.AssetKey(asset))
         assert {str(TeamDay(99, day(1))), str(TeamDay(99, LAST)), str(TeamDay(1, day(1)))} <= keys
 

@@ -9,18 +9,24 @@ import threading
 import time
 
 from lipservice_dagster_tests.sampler.api_stub import Stub, eventually
+from lipservice_sampler.sampler import END_SECONDS
 
 BEGIN = """
 import logging, os, sys, threading, time
 from lipservice_sampler import Sampler, SamplingFilter
+import lipservice_sampler.sampler
+lipservice_sampler.sampler.END_SECONDS = float(sys.argv[2])
 logging.basicConfig(stream=sys.stderr, format="%(message)s")
 sampler = Sampler("shop", team_id=1, url=sys.argv[1], key="k", timeout=5)
 """
 
 
-def run(stub: Stub, script: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+def run(
+    stub: Stub, script: str, seconds: float = 60.0, *, end_seconds: float = 50.0
+) -> subprocess.CompletedProcess[str]:
+    """A process whose last counts may take so long on a busy machine; those of an application have `END_SECONDS`."""
     return subprocess.run(
-        [sys.executable, "-c", BEGIN + textwrap.dedent(script), stub.url],
+        [sys.executable, "-c", BEGIN + textwrap.dedent(script), stub.url, str(end_seconds)],
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -36,9 +42,8 @@ def test_the_end_of_a_process_delivers_its_last_counts(stub: Stub):
 def test_the_end_waits_no_longer_than_its_bound_and_says_what_is_lost(stub: Stub):
     stub.delay = 60.0
     begun = time.monotonic()
-    done = run(
-        stub, "for i in range(100): sampler.decide(f'order {i} placed')\ntime.sleep(.3); print(time.monotonic())"
-    )
+    script = "for i in range(100): sampler.decide(f'order {i} placed')\ntime.sleep(.3); print(time.monotonic())"
+    done = run(stub, script, end_seconds=END_SECONDS)
     assert time.monotonic() - begun < 30
     assert time.monotonic() - float(done.stdout) < 10
     assert "statistics of 100 logs were not delivered" in done.stderr
@@ -88,14 +93,14 @@ def test_forks_while_threads_log_leave_no_lock_held(stub: Stub):
         if pid == 0:
             for i in range(20): sampler.decide(f'order {i} placed')
             os._exit(0)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while os.waitpid(pid, os.WNOHANG) == (0, 0):
             assert time.monotonic() < deadline, "the child hangs"
             time.sleep(0.001)
     going = False
     for t in threads: t.join()
     """
-    run(stub, script, 120)
+    run(stub, script, 240)
 
 
 def test_children_choose_each_for_themselves(stub: Stub):

@@ -301,7 +301,7 @@ def test_a_policy_that_comes_while_threads_decide_stays():
 
 
 def test_memory_is_bounded_whatever_is_logged(monkeypatch):
-    for limit in ("counts.MOST_ROWS", "counts.MOST_UNKNOWN", "rules._REMEMBERED"):
+    for limit in ("counts.MOST_ROWS", "counts.MOST_UNKNOWN", "rules._REMEMBERED", "rules._REMEMBERED_TEXTS"):
         monkeypatch.setattr(f"lipservice_sampler.{limit}", 200)
     sampler = make()
     sampler._words = Words(remember=200)

@@ -126,3 +126,17 @@ def test_memory_does_not_grow_with_words():
     for i in range(5000):
         words.mask(f"some-{'abcdefghij'[i % 10]}{i:x} {'long' * 40}{i} error-{i:x}q")
     assert len(words._plain) + len(words._suspect) <= 200
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("at the end 2026-09-10", "begun 2026-09-10 08:16:53 UTC"),
+        ("cut [10/Sep/2026:08:16:53", "whole [10/Sep/2026:08:16:53 +0000]"),
+        ("2026-09-10 8", "2026-09-10 8 9"),
+    ],
+)
+def test_a_date_that_ended_a_message_still_takes_what_follows_it_in_another(first, then):
+    words = Words()
+    for text in (first, then):
+        assert words.mask(fold(text))[0] == mask_folded(fold(text))

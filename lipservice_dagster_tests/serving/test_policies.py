@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -10,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from lipservice_dagster.core.boosts import Boost
+from lipservice_dagster.core.exports import FORMATS, export
 from lipservice_dagster.core.overlay import parse_overlay
-from lipservice_dagster.core.policy import parse
+from lipservice_dagster.core.policy import document, parse
 from lipservice_dagster.storage import boosts, keys, overrides, releases, services
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.releases import LIVE, PINNED, SHADOW
-from lipservice_dagster_tests.serving.conftest import DAY, PLACED, Api, eventually, policy, release
+from lipservice_dagster_tests.serving.conftest import DAY, PLACED, Answer, Api, eventually, policy, release
 from lipservice_sampler.served import read
 
 PATH = "/api/v1/policies/shop?team_id=7&environment=production"
@@ -174,3 +177,71 @@ def test_a_rollback_pins_and_says_who_and_needs_a_key_that_may_write(api: Api, d
     assert eventually(lambda: api.get(PATH).json["version"] == first.version, 1)
     assert api.post("/api/v1/policies/shop/rollback", body | {"version": "ffff"}).status == 409
     assert api.post("/api/v1/policies/none/rollback", body).status == 404
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_collector_is_given_its_configuration_with_what_stands_over_the_policy(
+    api: Api, database: Database, to: str
+) -> None:
+    path = f"{PATH}&format={to}"
+    assert api.get(path).status == 404
+    services.add(database, 7, "shop", "production")
+    answer = api.get(path)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/yaml")
+    assert "# In shadow: everything is kept" in answer.body.decode()
+    made = policy()
+    release(database, made)
+    overrides.add(
+        database, 7, "shop", "never_sample", owner="ada", reason="all of it", template=PLACED, environment="production"
+    )  # fmt: skip
+    overlay = {}
+
+    def seen() -> bool:
+        overlay.update(api.get(PATH).json["overlay"])
+        return bool(overlay["overrides"]) and f"policy {made.version}" in api.get(path).body.decode()
+
+    assert eventually(seen)
+    answer = api.get(path)
+    assert answer.body.decode() == export(document(made), overlay, to)
+    again = api.get(path, If_None_Match=answer.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
+    assert answer.headers["etag"] != api.get(PATH).headers["etag"]
+    wrong = api.get(f"{PATH}&format=syslog")
+    assert (wrong.status, wrong.json["errors"][0]["field"]) == (422, "query.format")
+
+
+def test_what_is_held_is_answered_as_what_is_not(api: Api, database: Database) -> None:
+    release(database, policy())
+    assert api.get(PATH).status == 200  # held from here on
+    for path in (PATH, f"{PATH}&format=vector"):
+        tag = api.get(path).headers["etag"]
+        for more in ({}, {"If_None_Match": tag}, {"If_None_Match": '"other"'}):
+            hot, odd = api.get(path, **more), api.get(f"{path}&more=1", **more)  # the route passes over what is more
+            assert (hot.status, hot.body) == (odd.status, odd.body)
+            assert _lasting(hot) == _lasting(odd)
+    for team_id, path in ((8, PATH), (8, PATH.replace("=7", "=8"))):
+        assert api.by("read", team_id).get(path).status == 404
+    key, secret = keys.create(database, 7, "soon gone", "report")
+    mine = replace(api, secret=secret)
+    assert mine.get(PATH).status == 200
+    keys.revoke(database, 7, key.id)
+    assert eventually(lambda: mine.get(PATH).status == 401)
+    assert replace(api, secret=None).get(PATH).status == 401
+    assert api.ask("DELETE", PATH).status == 405
+
+
+def _lasting(answer: Answer) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name != "date"}
+
+
+def test_who_asks_too_often_for_what_is_held_is_told_to_wait(start: Callable[..., Api], database: Database) -> None:
+    api = start(api_rate=2).by("read")
+    release(database, policy())
+    answers = [api.get(PATH) for _ in range(9)]
+    assert [a.status for a in answers[:4]] == [200] * 4
+    busy = [a for a in answers if a.status == 429]
+    assert busy
+    assert all(a.headers["content-type"] == "application/problem+json" for a in busy)
+    assert all(int(a.headers["retry-after"]) >= 1 for a in busy)
+    metrics = api.get("/metrics").body.decode()
+    assert f'route="/api/v1/policies/{{service}}",status="429"}} {len(busy)}.0' in metrics

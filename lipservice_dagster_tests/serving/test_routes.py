@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -159,6 +160,31 @@ def test_a_body_without_a_length_is_bounded_too(start: Callable[..., Api]) -> No
     connection.close()
 
 
+def test_who_is_still_sending_sees_why_the_body_was_refused(start: Callable[..., Api]) -> None:
+    api = start(api_max_body_bytes=2_000).by("write")
+    parts = urlsplit(api.url)
+    head = f"POST /api/v1/services/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.secret}\r\n"
+    chunk = b"5dc\r\n" + b"x" * 1_500 + b"\r\n"
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as connection:
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + 2 * chunk)
+        answer = b""
+        while not answer.endswith(b"}"):  # it comes before the body has ended
+            answer += connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        for _ in range(2_000):  # far more than the buffers of the connection hold
+            connection.sendall(chunk)
+        connection.sendall(b"0\r\n\r\n")
+        assert connection.recv(4096) == b""
+    for length in (3_000, 3_000_000):
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as connection:
+            connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
+            connection.sendall(b"x" * length)
+            answer = b""
+            while part := connection.recv(4096):
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 def test_who_asks_too_often_is_told_to_wait_and_others_are_not(start: Callable[..., Api]) -> None:
     api = start(api_rate=2).by("read")
     answers = [api.get("/api/v1/services/?team_id=7") for _ in range(8)]
@@ -241,7 +267,7 @@ def test_a_team_day_is_asked_for_followed_and_told(
         backfills = {b.reserved_run_ids[0]: b for b in instance.get_backfills() if b.reserved_run_ids}
         assets = {k.to_user_string() for k in backfills[reports.json["run_id"]].asset_selection or []}
         assert assets == {"raw_logs", "signatures", "clusters", "anomaly_reports"}
-        assert len(backfills[asked.json["run_id"]].asset_selection or []) == 9
+        assert len(backfills[asked.json["run_id"]].asset_selection or []) == 10
         instance.add_dynamic_partitions(TEAMS_NAME, ["7"])
         graph = Graph(settings, database, instance)
         done = graph.definitions.resolve_job_def("team_day").execute_in_process(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -18,6 +18,7 @@ from lipservice_dagster.serving.models import (
     Side,
     Team,
 )
+from lipservice_dagster.serving.policy_answers import YAML, Asked, names
 from lipservice_dagster.serving.problems import ProblemError, documented
 from lipservice_dagster.storage import releases, services
 from lipservice_dagster.storage.database import Database
@@ -29,13 +30,21 @@ router = APIRouter(prefix="/api/v1/policies", tags=["policies"])
 Service = Annotated[Name, Path(description="Name of the service; a slash in it is written %2F.", examples=["shop"])]
 TeamQuery = Annotated[Team, Query(examples=[7])]
 Environment = Annotated[Name, Query(description="Environment of the service; empty where it has none.")]
+Format = Annotated[
+    Literal["otelcol", "vector", "fluentbit"] | None, Query(description="For a collector. Default: for samplers.")
+]
 Which = Annotated[Name, Query(description="A day (2026-09-10), a version or its beginning, or in-force.")]
 
 
 @router.get(
     "/{service:quoted}",
     responses={
-        200: {"model": PolicyAnswer, "headers": {"ETag": {"schema": {"type": "string"}}}},
+        200: {
+            "model": PolicyAnswer,
+            "headers": {"ETag": {"schema": {"type": "string"}}},
+            "content": {YAML: {"schema": {"type": "object"}}},
+            "description": "The document; with a format, that collector's configuration.",
+        },
         304: {"description": "It is what If-None-Match names."},
         **documented(401, 403, 404, 422),
     },
@@ -43,19 +52,24 @@ Which = Annotated[Name, Query(description="A day (2026-09-10), a version or its 
     summary="The policy in force, with its overlay",
 )
 async def policy(
-    request: Request, service: Service, team_id: TeamQuery, caller: Reader, environment: Environment = ""
+    request: Request,
+    service: Service,
+    team_id: TeamQuery,
+    caller: Reader,
+    environment: Environment = "",
+    format: Format = None,  # noqa: A002
 ) -> Response:
     """What a sampler decides by: the live (or shadow) policy and the overlay of overrides and boosts.
 
     A service that is known and has no release is answered with mode default, version 0 and no policy: all is kept.
-    Changes are seen within a second; ask with If-None-Match.
+    Changes are seen within a second; ask with If-None-Match. With a format: a fragment of that collector's
+    configuration, which keeps what the policy keeps; its comments say what it cannot do.
     """
     caller.require_team(team_id)
-    found = await caller.context.policies.of(Scope(team_id, service, environment))
-    headers = {"ETag": found.etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
-    if _names(request.headers.get("if-none-match", ""), found.etag):
-        return Response(status_code=304, headers=headers)
-    return Response(found.body, headers=headers, media_type="application/json")
+    found = await caller.context.policies.of(Asked(Scope(team_id, service, environment), format))
+    if names(request.headers.get("if-none-match", ""), found.etag):
+        return Response(status_code=304, headers=found.headers)
+    return Response(found.body, headers=found.headers, media_type=found.media_type)
 
 
 @router.get("/{service:quoted}/history", responses=documented(401, 403, 404, 422), summary="Releases, newest first")
@@ -127,10 +141,6 @@ def rollback(service: Service, wanted: Rollback, caller: Writer) -> ReleaseAnswe
     except UnknownPolicyError as error:
         raise ProblemError(409, str(error)) from error
     return _entry(entry)
-
-
-def _names(header: str, etag: str) -> bool:
-    return header.strip() == "*" or any(tag.strip().removeprefix("W/") == etag for tag in header.split(","))
 
 
 def _require_known(database: Database, team_id: int, service: str, environment: str) -> None:

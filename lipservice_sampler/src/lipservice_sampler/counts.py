@@ -39,6 +39,8 @@ class Tallies:
     def __init__(self) -> None:
         self.label: tuple[str, str] | None = None
         self.start, self.end = 0.0, 0.0
+        self.span = object()
+        """Another as soon as what `of` gave is no longer counted in."""
         self._hour: dict[Key, list[int]] = {}
         self._closed: dict[tuple[tuple[str, str], float, Key], list[int]] = {}
         self._first: dict[tuple[str, int], int] = {}
@@ -84,6 +86,7 @@ class Tallies:
 
     def _close(self) -> None:
         hour, self._hour = self._hour, {}
+        self.span = object()
         for key, tally in hour.items():
             if self.label is not None:
                 known = self._closed.setdefault((self.label, self.start, key), [0, 0, 0, 0])

@@ -130,10 +130,11 @@ ERROR_LIKE: tuple[tuple[str, str], ...] = (
 )
 """What reads like an error: text the lower-cased message must hold (cheap to rule out), and the expression to match."""
 
-_WORD = (
+ERROR_WORD = (
     r"(?:err|errors?|exceptions?|fail(?:ed|s|ing|ures?)?|fatal|panics?|panicked|crash(?:ed|es)?|deadlocks?|aborted|"
     r"tracebacks?)"
 )
+"""A word that reports an error, in what may take it back."""
 _COUNTED = r"(?:errors|exceptions|failures|fails|panics|crashes|deadlocks|tracebacks)"
 # Only kinds of error may stand between the negation and the word: "no such host: failed" reports one.
 _KIND = (
@@ -146,15 +147,15 @@ _NULL = r"(?:null|none|nil)"
 
 NEGATED: tuple[str, ...] = (
     # no errors, without any fatal error, non-fatal, zero test failures
-    rf"\b(?:no|without|without any|zero|non)[\s-]+{_KIND}{_WORD}\b",
+    rf"\b(?:no|without|without any|zero|non)[\s-]+{_KIND}{ERROR_WORD}\b",
     # not an error, never failed
-    rf"\b(?:not|never|isn't|hasn't|didn't)\s+(?:an?\s+)?{_WORD}\b",
+    rf"\b(?:not|never|isn't|hasn't|didn't)\s+(?:an?\s+)?{ERROR_WORD}\b",
     # found 0 errors; <*> errors
     rf"(?:(?<![\w.])0+|<\*>)\s+{_KIND}{_COUNTED}\b",
     # 12 passed, 0 failed; but not after a plain word: "worker 0 failed" reports one
-    rf"(?:^|[,;:(\[|/]\s*|\b(?:with|and|had|were|was)\s+)0+\s+{_KIND}{_WORD}\b",
+    rf"(?:^|[,;:(\[|/]\s*|\b(?:with|and|had|were|was)\s+)0+\s+{_KIND}{ERROR_WORD}\b",
     # <*> passed, <*> failed
-    rf"[,;(\[|]\s*<\*>\s+{_KIND}{_WORD}\b",
+    rf"[,;(\[|]\s*<\*>\s+{_KIND}{ERROR_WORD}\b",
     # passed: <*>, failed: <*>
     rf"(?:^|[,;(\[|]\s*|(?<=<\*>\s))(?:failed|{_COUNTED}):\s*<\*>(?=\s*(?:$|[,;|)\]]|\w+[:=]))",
 )
@@ -205,7 +206,7 @@ def indexed(policy: Mapping[str, Any]) -> dict[str, Any]:
 _FLAGS = re.ASCII | re.IGNORECASE
 _RULES = tuple((stem, re.compile(expression, _FLAGS)) for stem, expression in ERROR_LIKE)
 _NEGATED = re.compile(
-    "|".join((*NEGATED, rf"(?<![^\W_]){_WORD}(?:_?(?:codes?|messages?|msg))?(?:{'|'.join(NEGATING)})")), _FLAGS
+    "|".join((*NEGATED, rf"(?<![^\W_]){ERROR_WORD}(?:_?(?:codes?|messages?|msg))?(?:{'|'.join(NEGATING)})")), _FLAGS
 )
 
 

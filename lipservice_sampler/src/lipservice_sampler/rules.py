@@ -15,6 +15,7 @@ from .decision import Decision, decide, indexed
 from .matching import Matcher
 from .overlay import Overlay
 from .served import LIVE, Served
+from .words import Words
 
 PLAIN, ERROR_LIKE, EXCEPTION = 0, 1, 2
 """How a message reads: like any, like an error, or with an exception beside it, which makes it one."""
@@ -24,6 +25,8 @@ NAME_CHARS = 500
 
 _REMEMBERED = 20_000
 _REMEMBERED_CHARS = 1_000
+_REMEMBERED_TEXTS = 20_000
+_REMEMBERED_TEXT_CHARS = 300
 
 
 class Verdict(NamedTuple):
@@ -49,26 +52,38 @@ class Step(NamedTuple):
     dropped: Verdict
 
 
-class Cell(NamedTuple):
-    """The decisions for a pattern at a severity: ``first`` for the first ``limit`` logs of an hour, ``then`` after."""
+class Cell:
+    """The decisions for a pattern at a severity: ``first`` for the first ``limit`` logs of an hour, ``then`` after.
 
-    key: tuple[str | None, str | None, str]
-    limit: int
-    counted: tuple[str, int]
-    first: Step
-    then: Step
-    sampled: bool
+    ``tally`` is where its logs are counted now, as long as ``span`` is that of the tallies.
+    """
+
+    __slots__ = ("counted", "first", "key", "limit", "sampled", "span", "tally", "then")
+
+    def __init__(
+        self, key: tuple[str | None, str | None, str], limit: int, counted: tuple[str, int], first: Step, then: Step
+    ) -> None:
+        self.key = key
+        self.limit = limit
+        self.counted = counted
+        self.first = first
+        self.then = then
+        self.sampled = min(first.rate, then.rate) < 1.0
+        self.span: object = None
+        self.tally: list[int] = []
 
 
 class Pattern:
     """What messages with one masked message share; its cells by how they read, then by severity."""
 
-    __slots__ = ("cells", "masked", "signature")
+    __slots__ = ("cells", "masked", "plain", "signature", "suspect")
 
     def __init__(self, masked: str, signature: str | None) -> None:
         self.masked = masked
         self.signature = signature
         self.cells: tuple[dict[str, Cell], ...] = ({}, {}, {})
+        # One of these each text is read as: not to be made for each.
+        self.plain, self.suspect = (self, False), (self, True)
 
 
 class Prepared:
@@ -91,7 +106,7 @@ class Prepared:
 class Rules:
     """The rules in force from ``start`` until ``end`` (seconds since 1970)."""
 
-    __slots__ = ("_at", "end", "label", "patterns", "prepared", "start")
+    __slots__ = ("_at", "end", "label", "patterns", "prepared", "start", "texts")
 
     def __init__(self, prepared: Prepared, start: float, end: float, now: float) -> None:
         self.prepared = prepared
@@ -99,6 +114,7 @@ class Rules:
         self.start = start
         self.end = end
         self.patterns: dict[str, Pattern] = {}
+        self.texts: dict[str, tuple[Pattern, bool]] = {}
         self._at = datetime.fromtimestamp(now, UTC)
 
     def pattern(self, masked: str) -> Pattern:
@@ -109,6 +125,20 @@ class Rules:
             if len(self.patterns) >= _REMEMBERED:
                 self.patterns.clear()
             self.patterns[masked] = found
+        return found
+
+    def read(self, folded: str, words: Words) -> tuple[Pattern, bool]:
+        """The pattern of a folded text, and False where it surely does not read like an error; remembered.
+
+        Texts that differ in digits alone are one folded text, and about half of an application's repeat.
+        """
+        masked, suspect = words.mask(folded)
+        pattern = self.patterns.get(masked) or self.pattern(masked)
+        found = pattern.suspect if suspect else pattern.plain
+        if len(folded) <= _REMEMBERED_TEXT_CHARS:
+            if len(self.texts) >= _REMEMBERED_TEXTS:
+                self.texts.clear()
+            self.texts[folded] = found
         return found
 
     def cell(self, pattern: Pattern, severity: str, kind: int) -> Cell:
@@ -135,7 +165,6 @@ class Rules:
             (severity, hash(pattern.masked)),
             self._step(first),
             self._step(then),
-            min(first.rate, then.rate) < 1.0,
         )
         pattern.cells[kind][severity] = cell
         return cell

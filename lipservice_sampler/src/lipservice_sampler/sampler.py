@@ -128,8 +128,7 @@ class Sampler:
             rules = self._turn(rules, now)
         text = repair(message)
         folded = text.encode().translate(_FOLD).decode()
-        masked, suspect = self._words.mask(folded)
-        pattern = rules.patterns.get(masked) or rules.pattern(masked)
+        pattern, suspect = rules.texts.get(folded) or rules.read(folded, self._words)
         kind = EXCEPTION if exception else ERROR_LIKE if suspect and error_like(text) else PLAIN
         cell = pattern.cells[kind].get(severity) or rules.cell(pattern, severity, kind)
         key = trace_key(trace(of)) if cell.sampled else None
@@ -141,7 +140,9 @@ class Sampler:
             step = cell.first if cell.limit and tallies.is_first(cell) else cell.then
             rate = step.rate
             kept = rate >= 1.0 or (self._random.random() < rate if key is None else keeps(rate, key))
-            tally = tallies.of(cell.key)
+            if cell.span is not tallies.span:
+                cell.span, cell.tally = tallies.span, tallies.of(cell.key)
+            tally = cell.tally
             tally[0] += 1
             tally[2] += size
             if kept:
@@ -271,7 +272,7 @@ def _same(trace_id: TraceId) -> TraceId:
 def _close(reference: weakref.ref[Sampler]) -> None:
     sampler = reference()
     if sampler is not None:
-        sampler.close()
+        sampler.close(END_SECONDS)
 
 
 _forking: list[Sampler] = []

@@ -27,6 +27,8 @@ _A_PART = ("values", "places", "long words", "names with digits", "numbers", "ma
 _AFTERWARDS = "long runs"
 _COMPILED = {m.name: (re.compile(m.pattern, re.A | re.S), m.replacement) for m in MASKS}
 _PASSES = [_COMPILED[name] for name in _A_PART]
+# A name has digits, and without one nothing is marked.
+_WITHOUT_DIGITS = [_COMPILED[name] for name in _A_PART if name not in ("names with digits", "mark")]
 _RUNS, _RUN = _COMPILED[_AFTERWARDS]
 _LEAST_RUN = 9
 _OPEN = re.compile(
@@ -55,7 +57,9 @@ _LETTERS = str.maketrans("abcdef", "000000")
 # Of a stem of several words, the longest: "timed" of "timed out".
 _LONGEST_WORDS = {max(reversed(stem.split(" ")), key=len) for stem, _ in ERROR_LIKE}
 # One that holds another (error: err) rules nothing out that the other does not.
-_STEMS = tuple(stem for stem in _LONGEST_WORDS if not any(other in stem for other in _LONGEST_WORDS - {stem}))
+_STEM = re.compile(
+    "|".join(sorted(stem for stem in _LONGEST_WORDS if not any(other in stem for other in _LONGEST_WORDS - {stem})))
+)
 
 
 class Words:
@@ -66,6 +70,7 @@ class Words:
         self._plain: dict[str, str] = {}
         self._suspect: dict[str, str] = {}
         """Those that may be part of what reads like an error; the others are in `_plain`."""
+        self._dates: dict[str, tuple[str, bool]] = {}
 
     def mask(self, folded: str) -> tuple[str, bool]:
         """The masked message of a folded text, and False where it surely does not read like an error.
@@ -100,16 +105,27 @@ class Words:
             if masked[i] is None:
                 found, read = self._part(word)
                 if found is None:
-                    if _DATE.match(word) is None:
-                        return None
                     following = words[i + 1 : i + _WORDS_OF_DATE]
-                    if "" in following or any(map(_OPEN.search, following)):
-                        return None
-                    found, read = self._learnt(" ".join([word, *following]))
+                    date = " ".join([word, *following])
+                    known = self._dates.get(date)
+                    if known is None:
+                        if _DATE.match(word) is None or "" in following or any(map(_OPEN.search, following)):
+                            return None
+                        known = self._date(date)
+                    found, read = known
                     masked[i + 1 : i + 1 + len(following)] = [""] * len(following)
                 masked[i] = found
                 suspect = suspect or read
         return suspect
+
+    def _date(self, text: str) -> tuple[str, bool]:
+        """A date with what follows it. Not among the words: where one of them ends a message, nothing follows it."""
+        found = _masked(text), _suspect(text)
+        if len(text) <= LONGEST:
+            if len(self._dates) >= self._remember:
+                self._dates.clear()
+            self._dates[text] = found
+        return found
 
     def _part(self, word: str) -> tuple[str | None, bool]:
         """A word masked, or None where what stands around it counts; whether it may report an error."""
@@ -118,17 +134,21 @@ class Words:
             return known, True
         if '"' in word:
             return self._quoted(word)
-        value = _VALUE.fullmatch(word)
-        if value is not None:
-            key, plain, sign = value.groups("")
-            return f"{key}{VARIABLE}{sign}", not (plain and not key) and _suspect(word)
-        if _OPEN.search(word) is not None:
-            return None, True
-        if len(word) >= 8 and "0" in word:
-            alike = _HEX.sub(_zeros, word)
-            if alike != word:
-                return self._learnt(alike)
-        return self._learn(word)
+        if "0" in word:
+            value = _VALUE.fullmatch(word)
+            if value is not None:
+                key, plain, sign = value.groups("")
+                return f"{key}{VARIABLE}{sign}", not (plain and not key) and _suspect(word)
+            if len(word) >= 8:
+                alike = _HEX.sub(_zeros, word)
+                if alike != word:
+                    # What was learnt is no part of a date, and neither is what differs in hexadecimal digits only.
+                    known = self._plain.get(alike)
+                    if known is not None:
+                        return known, False
+                    if _OPEN.search(word) is None:
+                        return self._learnt(alike)
+        return (None, True) if _OPEN.search(word) is not None else self._learn(word)
 
     def _learnt(self, word: str) -> tuple[str, bool]:
         plain = self._plain.get(word)
@@ -138,9 +158,7 @@ class Words:
         return (suspect, True) if suspect is not None else self._learn(word)
 
     def _learn(self, word: str) -> tuple[str, bool]:
-        masked = word
-        for pattern, replacement in _PASSES:
-            masked = pattern.sub(replacement, masked)
+        masked = _masked(word)
         suspect = _suspect(word)
         self._keep(word, masked, suspect)
         return masked, suspect
@@ -170,8 +188,15 @@ class Words:
         of[word] = masked
 
 
+def _masked(part: str) -> str:
+    digits = "0" in part
+    for pattern, replacement in _PASSES if digits else _WITHOUT_DIGITS:
+        part = pattern.sub(replacement, part)
+    return part
+
+
 def _suspect(word: str) -> bool:
-    return any(map(word.lower().__contains__, _STEMS))
+    return _STEM.search(word.lower()) is not None
 
 
 def _zeros(found: re.Match[str]) -> str:
