@@ -247,7 +247,7 @@ class Settings(BaseSettings):
         default=0.05, ge=0, description="Share by which the budget in force may be exceeded for a release."
     )
     gate_day_excess: float = Field(
-        default=0.25,
+        default=0.75,
         ge=0,
         description="Likewise on a single day; gate_budget_excess is over the replayed days together.",
     )

@@ -73,7 +73,7 @@ def test_a_day_far_over_its_budget_is_not_made_good_by_those_under_it() -> None:
     assert verdict["kept_bytes"] < verdict["budget_bytes"]
     assert not verdict["passed"]
     assert (
-        "on 2026-09-07 600 kB would be kept where 300 kB are the budget in force: 100.0% over, 25% is"
+        "on 2026-09-07 600 kB would be kept where 300 kB are the budget in force: 100.0% over, 75% is"
         in (verdict["why"])
     )
     assert judge(found, DAY, GateSettings(day_excess=1.0))["passed"]
