@@ -50,10 +50,10 @@ _SERIES = [*_SCOPE, "scope", "subject"]
 class GateSettings(BaseModel):
     """What a service's method must have shown before a policy of it is released. All errors kept: always.
 
-    ``day_excess`` lies above what a method that is right shows on a single day. Over ten demo days of two teams, as they
-    are and with events put in, 162 service-days a budget: where a share is saved at most 22% over, with the day before's
-    policy; where an amount is kept to, as volume follows the week, up to 66% on Mondays, which the other days make good
-    (at most 5% over, all together). Twice a budget on a day is no rhythm.
+    ``day_excess`` lies above what a method that is right shows on a single day. Over ten demo days of two teams, as
+    they are and with events put in, 162 service-days a budget: where a share is saved at most 22% over, with the day
+    before's policy; where an amount is kept to, as volume follows the week, up to 66% on Mondays, which the other days
+    make good (at most 5% over, all together). Twice a budget on a day is no rhythm.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
