@@ -17,13 +17,13 @@ from benchmarks.samplers import (
     OURS,
     PEERS,
     SCOPE,
+    STAMP,
     Day,
     Kept,
     Logs,
     Rates,
     counts_before,
     day_of,
-    dynsampler_by_team,
     logs_of,
     ours,
     pattern_of,
@@ -46,7 +46,7 @@ from lipservice_dagster.sources.clickhouse import embedded
 
 SHARES = (0.1, 0.2)
 LOGS = 300_000
-UNTIL, DAYS, JUDGED = date(2026, 9, 10), 10, 3
+UNTIL, DAYS, JUDGED = date(2026, 9, 10), 13, 6
 EVENTS = 12
 ONE = timedelta(days=1)
 LEAST_SHARE = 0.01
@@ -57,10 +57,12 @@ def run(data: Path | None) -> str:
     parts = [
         "## Policies",
         "Rates made without a day are applied to its logs, each log by the hash of its key (`lipservice_sampler`), the"
-        " same keys for all. Ours is the policy of the day before, judged by rules, without a ramp. The peers' rates"
-        " are scaled on the day itself to the bytes that ours keeps of it, service by service: one rate for all; debug"
-        " 0.05, info 0.2, warn 0.5 and errors whole; and dynsampler's, whose goal for a pattern in an hour goes with"
-        " the logarithm of its moving average (weight 0.5) of the hours before, what is new being kept whole.",
+        " same keys for all. Ours are the policies of the day before, judged by rules, without a ramp, of a team that"
+        " has a budget for its services together. The peers' rates are scaled on the day itself to the bytes that ours"
+        " keeps of the team's day: one rate for all; debug 0.05, info 0.2, warn 0.5 and errors whole; and dynsampler's,"
+        " whose goal for a pattern in an hour goes with the logarithm of its moving average (weight 0.5) of the hours"
+        f" before, what is new being kept whole. A log that is drawn costs {STAMP} octets more, by which it tells its"
+        " rate, whoever drew it.",
         *_demo(),
     ]
     loghub = data / "loghub" if data is not None else None
@@ -85,7 +87,7 @@ def figures(at: Day, kept: Kept) -> dict[str, float]:
         found = {k: float(again[n].sum()) for k, n in zip(found, named, strict=True)}
     return {
         "bytes": float(seen @ at.bytes_per_log),
-        "kept_bytes": float(stored @ at.bytes_per_log),
+        "kept_bytes": float(stored @ at.bytes_per_log + kept.stamped.sum() * STAMP),
         "errors": float(seen[errors].sum()),
         "kept_errors": float(stored[errors].sum()),
         "patterns": float(len(at.signatures)),
@@ -141,13 +143,12 @@ class Comparison:
     """All samplers at one share of the bytes; the lists hold (patterns,) a day."""
 
     tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in (OURS, *PEERS)})
-    by_team: Tally = field(default_factory=Tally)
     counts: list[np.ndarray] = field(default_factory=list)
     worth: list[np.ndarray] = field(default_factory=list)
     sampled: list[np.ndarray] = field(default_factory=list)
     all_bytes: list[np.ndarray] = field(default_factory=list)
     kept_bytes: list[np.ndarray] = field(default_factory=list)
-    service: list[np.ndarray] = field(default_factory=list)
+    days: list[str] = field(default_factory=list)
 
     def add(self, at: Day, made: dict[tuple[str, str], Policy], logs: Logs) -> None:
         """One day by the policies of the day before."""
@@ -155,7 +156,6 @@ class Comparison:
         worth = {j.signature: j.worth for j in rules.advise(at.signatures, cluster(at.signatures))}
         before = counts_before(at)
         samplers = {OURS: mine, **peers(at, before, mine)}
-        self.by_team.errors.append(standard_errors(at, dynsampler_by_team(at, before, mine)))
         self.counts.append(at.signatures["weighted_logs"].to_numpy(float))
         self.worth.append(np.array([worth[s] for s in at.signatures["signature"]]))
         self.sampled.append(sampled(at, mine))
@@ -164,12 +164,12 @@ class Comparison:
             tally.figures.append(figures(at, kept))
             tally.errors.append(standard_errors(at, rates))
             tally.drawn.append(errors_of(at, kept))
-        spent = np.zeros(len(at.signatures))
-        np.add.at(spent, at.pattern, mine.kept(frames.hours_matrix(at.raw)).sum(axis=1) * at.bytes_per_log)
+        spent, hours = np.zeros(len(at.signatures)), frames.hours_matrix(at.raw)
+        np.add.at(spent, at.pattern, mine.bytes(hours, at.bytes_per_log).sum(axis=1))
         self.kept_bytes.append(spent)
-        self.all_bytes.append(at.signatures["weighted_bytes"].to_numpy(float))
-        scopes = at.signatures[SCOPE].agg(" ".join, axis=1)
-        self.service.append((f"{at.team_id} {at.day} " + scopes).to_numpy(str))
+        stamps = STAMP * at.signatures["weighted_logs"].to_numpy(float)
+        self.all_bytes.append(at.signatures["weighted_bytes"].to_numpy(float) + stamps)
+        self.days.append(f"{at.team_id} {at.day}")
 
     def _of_sampled(self, of_days: list[np.ndarray]) -> np.ndarray:
         """What belongs to the patterns that ours samples."""
@@ -189,36 +189,46 @@ class Comparison:
         """The counts that each decile reaches up to."""
         return [f"{part.max():,.0f}" for part in self._ordered(self._of_sampled(self.counts))]
 
-    def least_ratio(self) -> float:
-        """A bound below: no rates bring all of the lower eight deciles to a smaller share of uniform's median error.
+    def least_ratio(self, part_of_decile: float) -> float:
+        """A bound below: no rates bring this part of each of the lower eight deciles to a smaller share of uniform's
+        median error.
 
-        The rates may be chosen knowing the day, and keep of each service's day the bytes that ours keeps of what it
-        samples. Half of the patterns of each decile must reach the share, all others may stay at the least rate: which
-        half is a linear program, where a pattern may also reach it in part, so that the true share is no smaller.
+        The rates may be chosen knowing the day, and keep of each team's day the bytes that ours keeps of what it
+        samples. The part of each decile must reach the share, all other patterns may stay at the least rate: which part
+        is a linear program, where a pattern may also reach it in part, so that the true share is no smaller. Half is
+        what a median asks for.
         """
         counts, bytes_, kept = (self._of_sampled(of) for of in (self.counts, self.all_bytes, self.kept_bytes))
-        place = np.unique(self._of_sampled(self.service), return_inverse=True)[1]
+        sizes = [len(counts) for counts in self.counts]
+        place = np.unique(
+            self._of_sampled(list(np.split(np.repeat(self.days, sizes), np.cumsum(sizes)[:-1]))), return_inverse=True
+        )[1]
         lower = self._ordered(np.arange(len(counts)))[:8]
         uniform, least = self.by_decile("uniform"), PolicySettings().min_rate
         left = np.bincount(place, kept - least * bytes_)
         unit = left.max()
-        halves = np.zeros((len(lower), len(counts)))
-        for half, part in zip(halves, lower, strict=True):
-            half[part] = -1
-        at_least = [-(len(part) // 2) for part in lower]
+        parts = np.zeros((len(lower), len(counts)))
+        for row, decile in zip(parts, lower, strict=True):
+            row[decile] = -1
+        at_least = [-np.floor(len(decile) * part_of_decile) for decile in lower]
 
         def excess(ratio: float) -> float:
             """-1 where the bytes suffice for this ratio, else 1."""
             cost = np.zeros((len(left), len(counts)))
-            for part, error in zip(lower, uniform, strict=False):
-                rate = np.maximum(1 / (1 + counts[part] * (ratio * error) ** 2), least)
-                cost[place[part], part] = (rate - least) * bytes_[part]
+            for decile, error in zip(lower, uniform, strict=False):
+                rate = np.maximum(1 / (1 + counts[decile] * (ratio * error) ** 2), least)
+                cost[place[decile], decile] = (rate - least) * bytes_[decile]
             found = linprog(
-                np.zeros(len(counts)), np.vstack([cost / unit, halves]), [*(left / unit), *at_least], bounds=(0, 1)
+                np.zeros(len(counts)), np.vstack([cost / unit, parts]), [*(left / unit), *at_least], bounds=(0, 1)
             )
             return -1.0 if found.status == 0 else 1.0
 
         return float(bisect(excess, 0.01, 10.0, xtol=1e-3))
+
+    def bytes_by_decile(self) -> list[str]:
+        """Of the bytes of what ours samples, the share in each decile."""
+        parts = [part.sum() for part in self._ordered(self._of_sampled(self.all_bytes))]
+        return [f"{part / sum(parts):.0%}" for part in parts]
 
     def weighted(self, tally: Tally, *, only_sampled: bool, drawn: bool = False) -> float:
         """Relative errors weighted by worth: root mean square of the standard ones, or mean of those drawn."""
@@ -313,7 +323,7 @@ def _kept(found: Comparison, share: float) -> str:
     header = ["", "bytes kept", "errors kept", "patterns kept", "anomalies found again", "added"]
     header += ["error, sampled patterns", "error, all patterns", "error drawn, sampled patterns"]
     return (
-        f"A budget of {share:.0%} of each service's bytes. Errors are relative ones of a pattern's rebuilt count in the"
+        f"A budget of {share:.0%} of the team's bytes. Errors are relative ones of a pattern's rebuilt count in the"
         " day, weighted by worth: the root mean square of the standard errors, over the patterns that ours samples and"
         " over all, and the mean of the errors in fact drawn:\n\n" + table(header, rows)
     )
@@ -327,14 +337,12 @@ def _counts(found: Comparison) -> str:
         for name in (OURS, *PEERS)
         if name != "uniform"
     ]
+    rows.append(["share of their bytes", *found.bytes_by_decile()])
     return (
         "The median relative standard error of the patterns that ours samples, by decile of their count (up to the"
-        " count named). With these bytes of each service, no rates, and be they chosen knowing the day, bring all of"
-        f" the lower eight deciles below {found.least_ratio():.2f} of uniform's: a bound for which half of their"
-        " patterns and all of the upper two deciles would stay at the least rate. Were the bytes made equal over a"
-        " team's day instead of each service's, which ours has a budget for, dynsampler's errors as above would be"
-        f" {found.weighted(found.by_team, only_sampled=True):.4f} over the sampled patterns and"
-        f" {found.weighted(found.by_team, only_sampled=False):.4f} over all:\n\n"
+        " count named). With these bytes of each team's day, no rates, and be they chosen knowing the day, bring the"
+        f" patterns of the lower eight deciles below {found.least_ratio(1.0):.2f} of uniform's median, nor half of"
+        f" each of these deciles below {found.least_ratio(0.5):.2f}, were all others left at the least rate:\n\n"
         + table(["up to", *found.deciles()], rows)
     )
 

@@ -20,18 +20,22 @@ from lipservice_dagster.advisors import rules
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.anomalies import detect
 from lipservice_dagster.core.clustering import cluster
-from lipservice_dagster.core.make_policy import make_policy
+from lipservice_dagster.core.make_policy import make_policies
 from lipservice_dagster.core.policy import Policy, document
+from lipservice_dagster.core.policy_problem import ServiceDay
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.core.replay import replay
 from lipservice_dagster.core.series import Series
 from lipservice_dagster.core.signatures import signatures_of
 from lipservice_dagster.core.window import day_series
+from lipservice_sampler.records import stamp_octets
 
 OURS = "LipService"
 PEERS = ("uniform", "severity only", "dynsampler, EMA")
 SEVERITY_RATES = {"trace": 0.05, "debug": 0.05, "info": 0.2, "warn": 0.5, "error": 1.0, "fatal": 1.0}
 SCOPE = ["service", "environment"]
+STAMP = stamp_octets(0.1234)
+"""Octets that tell the rate of a log that was drawn, for all samplers alike: unstamped, no count can be rebuilt."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,13 @@ class Rates:
         """(R, 24): logs of these that are expected to be kept."""
         first = np.minimum(self.first, hours)
         kept: np.ndarray = first + (hours - first) * self.rate
+        return kept
+
+    def bytes(self, hours: np.ndarray, per_log: np.ndarray) -> np.ndarray:
+        """(R, 24): bytes that are expected to be kept, with the stamp of each log that was drawn; ``per_log`` (R,)."""
+        first = np.minimum(self.first, hours)
+        drawn = (hours - first) * self.rate
+        kept: np.ndarray = first * per_log[:, None] + drawn * (per_log[:, None] + STAMP * (self.rate < 1))
         return kept
 
     def variance(self, hours: np.ndarray) -> np.ndarray:
@@ -109,16 +120,15 @@ def counts_before(at: Day) -> np.ndarray:
 
 
 def policies(at: Day, share: float) -> dict[tuple[str, str], Policy]:
-    """The day's policies by service and environment that keep this share of the bytes."""
+    """The day's policies by service and environment that keep this share of the team's bytes."""
     judgements = rules.advise(at.signatures, cluster(at.signatures))
-    made = {}
+    settings = PolicySettings(target_reduction=1 - share, reduction_of_team=True)
+    services = []
     for (service, environment), part in at.signatures.groupby(SCOPE, sort=True):
         unusual = at.anomalies[(at.anomalies["service"] == service) & (at.anomalies["environment"] == environment)]
-        settings = PolicySettings(target_reduction=1 - share)
-        made[service, environment] = make_policy(
-            at.team_id, service, environment, at.day, part, unusual, judgements, settings, before=None
-        )
-    return made
+        services.append(ServiceDay(service, environment, part, unusual))
+    made = make_policies(at.team_id, at.day, services, judgements, settings)
+    return {(policy.service, policy.environment): policy for policy in made}
 
 
 def ours(at: Day, made: dict[tuple[str, str], Policy]) -> Rates:
@@ -132,7 +142,7 @@ def ours(at: Day, made: dict[tuple[str, str], Policy]) -> Rates:
 
 
 def peers(at: Day, before: np.ndarray, mine: Rates) -> dict[str, Rates]:
-    """The others' rates, service by service at the bytes that ours keep.
+    """The others' rates, at the bytes that ours keep of the team's day.
 
     ``before`` (patterns, 24): see `counts_before`. dynsampler keeps one log in N; here N need not be whole, so that the
     bytes can be the same.
@@ -141,32 +151,26 @@ def peers(at: Day, before: np.ndarray, mine: Rates) -> dict[str, Rates]:
     of_severity = np.array([SEVERITY_RATES[s] for s in at.raw["severity"]])
     counts = np.zeros((len(at.signatures), frames.HOURS))
     np.add.at(counts, pattern, hours)
-    averages = moving_averages(before, counts)
-    bytes_ = hours * at.bytes_per_log[:, None]
-    kept_bytes = mine.kept(hours) * at.bytes_per_log[:, None]
-    found = {name: np.ones(hours.shape) for name in PEERS}
-    for _, part in at.raw.groupby(SCOPE, sort=True):
-        rows = part.index.to_numpy()
-        own = np.unique(pattern[rows])
-        scales: dict[str, tuple[Callable[[float], np.ndarray], float]] = {
-            "uniform": (partial(np.full, (len(rows), frames.HOURS)), 1.0),
-            "severity only": (partial(_by_severity, of_severity[rows]), 1 / min(SEVERITY_RATES.values())),
-            "dynsampler, EMA": (partial(_dynamic, averages[own], np.searchsorted(own, pattern[rows])), 1.0),
-        }
-        for name, (rates, most) in scales.items():
-            found[name][rows] = _scaled(rates, bytes_[rows], float(kept_bytes[rows].sum()), most)
-    return {name: Rates(np.zeros(hours.shape), rate) for name, rate in found.items()}
+    kept = float(mine.bytes(hours, at.bytes_per_log).sum())
+    scales: dict[str, tuple[Callable[[float], np.ndarray], float]] = {
+        "uniform": (partial(np.full, hours.shape), 1.0),
+        "severity only": (partial(_by_severity, of_severity), 1 / min(SEVERITY_RATES.values())),
+        "dynsampler, EMA": (partial(_dynamic, moving_averages(before, counts), pattern), 1.0),
+    }
+    none = np.zeros(hours.shape)
 
+    def scaled(rates: Callable[[float], np.ndarray], most: float) -> Rates:
+        """At the scale at which so many bytes are expected to be kept, or at the nearest end of the scale."""
 
-def dynsampler_by_team(at: Day, before: np.ndarray, mine: Rates) -> Rates:
-    """dynsampler's rates of `peers`, at the bytes that ours keep of the whole day."""
-    hours, pattern = frames.hours_matrix(at.raw), at.pattern
-    counts = np.zeros((len(at.signatures), frames.HOURS))
-    np.add.at(counts, pattern, hours)
-    rates = partial(_dynamic, moving_averages(before, counts), pattern)
-    per_log = at.bytes_per_log[:, None]
-    rate = _scaled(rates, hours * per_log, float((mine.kept(hours) * per_log).sum()), 1.0)
-    return Rates(np.zeros(hours.shape), rate)
+        def excess(scale: float) -> float:
+            return float(Rates(none, rates(scale)).bytes(hours, at.bytes_per_log).sum()) - kept
+
+        least = 1e-6
+        if excess(least) >= 0:
+            return Rates(none, rates(least))
+        return Rates(none, rates(most if excess(most) <= 0 else float(brentq(excess, least, most, xtol=1e-9))))
+
+    return {name: scaled(*scales[name]) for name in PEERS}
 
 
 def _by_severity(rates: np.ndarray, scale: float) -> np.ndarray:
@@ -176,18 +180,6 @@ def _by_severity(rates: np.ndarray, scale: float) -> np.ndarray:
 
 def _dynamic(averages: np.ndarray, pattern: np.ndarray, share: float) -> np.ndarray:
     return dynsampler_rates(averages, share)[pattern]
-
-
-def _scaled(rates: Callable[[float], np.ndarray], bytes_: np.ndarray, kept: float, most: float) -> np.ndarray:
-    """The rates at the scale at which so many bytes are expected to be kept, or at the nearest end of the scale."""
-
-    def excess(scale: float) -> float:
-        return float((rates(scale) * bytes_).sum()) - kept
-
-    least = 1e-6
-    if excess(least) >= 0:
-        return rates(least)
-    return rates(most if excess(most) <= 0 else float(brentq(excess, least, most, xtol=1e-9)))
 
 
 def moving_averages(before: np.ndarray, counts: np.ndarray, weight: float = 0.5) -> np.ndarray:
@@ -255,10 +247,12 @@ def logs_of(at: Day) -> Logs:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a sampler left of R rows: stored and rebuilt logs by hour, both (R, 24)."""
+    """What a sampler left of R rows: stored and rebuilt logs by hour, and those of the stored that are stamped, all
+    (R, 24)."""
 
     stored: np.ndarray
     rebuilt: np.ndarray
+    stamped: np.ndarray
 
 
 def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
@@ -272,4 +266,5 @@ def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
     return Kept(
         np.bincount(cell, minlength=size).reshape(shape).astype(float),
         np.bincount(cell, 1 / rate[kept], minlength=size).reshape(shape),
+        np.bincount(cell, rate[kept] < 1, minlength=size).reshape(shape),
     )

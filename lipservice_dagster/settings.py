@@ -154,8 +154,8 @@ class Settings(BaseSettings):
     budget_bytes: float | None = Field(
         default=None,
         gt=0,
-        description="Bytes a day that the policies of a team aim to keep, instead of target_reduction; its services "
-        "share them in proportion to what they log.",
+        description="Bytes a day that the policies of a team aim to keep, instead of target_reduction; they are spent "
+        "over its services together, where the patterns are worth most.",
     )
     budget_logs: float | None = Field(default=None, gt=0, description="Likewise logs a day.")
     budget_money: float | None = Field(
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     team_budgets: dict[int, TeamBudget] = Field(
         default_factory=dict,
         description='Budgets of single teams in place of the one above, as JSON: {"42": {"money": 300}, "7": '
-        '{"reduction": 0.5}}; each is one of reduction, bytes, logs, money.',
+        '{"reduction": 0.5}}; each is one of reduction (of the bytes of the team), bytes, logs, money.',
     )
     price_per_gb: float = Field(
         default=0.25, ge=0, description="Price of a gigabyte (10⁹ bytes) of logs, for savings and a budget of money."
@@ -247,7 +247,7 @@ class Settings(BaseSettings):
         default=0.05, ge=0, description="Share by which the budget in force may be exceeded for a release."
     )
     gate_day_excess: float = Field(
-        default=0.25,
+        default=0.75,
         ge=0,
         description="Likewise on a single day; gate_budget_excess is over the replayed days together.",
     )

@@ -129,6 +129,11 @@ def test_lines_become_a_policy_that_a_person_releases(home: Path) -> None:
     assert "ada" in history
     changes = ok(lipservice(home, "policy", "diff", str(YESTERDAY), "in-force", "--team", "7", "--service", "shop"))
     assert "nothing changes" in changes
+    over_a_pin = lipservice(home, "policy", "release", *shop, "--unproven")
+    assert over_a_pin.returncode == 1
+    assert "Unpin it first, lipservice policy unpin" in over_a_pin.stderr
+    assert "stays live until a later day's policy passes" in ok(lipservice(home, "policy", "unpin", *shop))
+    assert "is live from now on" in ok(lipservice(home, "policy", "release", *shop, "--unproven"))
     of_shop, who = ("--team", "7", "--service", "shop"), ("--owner", "ada", "--reason", "finance reads it")
     capped = ("--cap", "0.1", "--until", "3d", "--template", lines.split("\n", 1)[0])
     added = ok(lipservice(home, "override", "add", *of_shop, *capped, *who))

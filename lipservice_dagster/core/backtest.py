@@ -48,7 +48,13 @@ _SERIES = [*_SCOPE, "scope", "subject"]
 
 
 class GateSettings(BaseModel):
-    """What a service's method must have shown before a policy of it is released. All errors kept: always."""
+    """What a service's method must have shown before a policy of it is released. All errors kept: always.
+
+    ``day_excess`` lies above what a method that is right shows on a single day. Over ten demo days of two teams, as
+    they are and with events put in, 162 service-days a budget: where a share is saved at most 22% over, with the day
+    before's policy; where an amount is kept to, as volume follows the week, up to 66% on Mondays, which the other days
+    make good (at most 5% over, all together). Twice a budget on a day is no rhythm.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +64,7 @@ class GateSettings(BaseModel):
     budget_excess: float = Field(
         default=0.05, ge=0, description="Share by which the days together may exceed their budgets."
     )
-    day_excess: float = Field(default=0.25, ge=0, description="Share by which each day may exceed its own.")
+    day_excess: float = Field(default=0.75, ge=0, description="Share by which each day may exceed its own.")
     anomalies_share: float = Field(default=0.95, ge=0, le=1, description="Least share of anomalies found again.")
     few_anomalies: int = Field(default=5, ge=0, description="With fewer anomalies their number counts, not the share.")
     few_missed: int = Field(default=1, ge=0, description="So many of few anomalies may be missed.")

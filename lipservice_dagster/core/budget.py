@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -39,6 +39,14 @@ class Asked(Protocol):
         """Price of a gigabyte."""
 
 
+class AskedOf(Asked, Protocol):
+    """The same, and whose budget a target reduction is."""
+
+    @property
+    def reduction_of_team(self) -> bool:
+        """Whether it is a share of the bytes of the team's services together, else of each service's."""
+
+
 ABSOLUTE = ("budget_bytes", "budget_logs", "budget_money")
 
 
@@ -48,7 +56,8 @@ Unit = Literal["bytes", "logs"]
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be kept of a day, in bytes or logs, and how that was asked for.
+    """What may be kept of a day, of a service or of a team's services together, in bytes or logs, and how that was
+    asked for.
 
     ``asked`` is what the setting says: a share of the bytes to save, or bytes or logs a day or money a month of the
     whole team.
@@ -72,50 +81,55 @@ def kind_of(asked: Asked) -> tuple[Kind, float]:
     return "reduction", asked.target_reduction
 
 
-def in_words(asked: Asked) -> str:
+def unit_of(asked: Asked) -> Unit:
+    """What the budget counts."""
+    return "logs" if asked.budget_logs is not None else "bytes"
+
+
+def of_team(asked: AskedOf) -> bool:
+    """Whether the budget is one of the team's services together, which they share by what their patterns are worth."""
+    return kind_of(asked)[0] != "reduction" or asked.reduction_of_team
+
+
+def in_words(asked: AskedOf) -> str:
     """The budget that is asked for, for people."""
     kind, value = kind_of(asked)
     if kind == "reduction":
-        return f"save {value:.0%} of each service's bytes"
+        return f"save {value:.0%} of {'the team' if of_team(asked) else 'each service'}'s bytes"
     if kind == "money":
         return f"{value:,.2f} a month at {asked.price_per_gb:g} a GB"
     return f"{amount(value, kind)} a day"
 
 
-def key_of(asked: Asked) -> str:
+def key_of(asked: AskedOf) -> str:
     """A text that is the same exactly where the same budget is asked for: what a policy was made with."""
     kind, value = kind_of(asked)
+    if kind == "reduction":
+        return f"{kind} {value!r}" + " of the team" * of_team(asked)
     return f"{kind} {value!r}" + (f" at {asked.price_per_gb!r}" if kind == "money" else "")
 
 
-@dataclass(frozen=True)
-class Share:
-    """A service's part of what its team logged in a day, and so of an amount that its team may keep."""
-
-    bytes: float = 1.0
-    logs: float = 1.0
-
-
-WHOLE = Share()
-
-
-def budget_of(asked: Asked, day_bytes: float, share: Share = WHOLE) -> Budget:
-    """The budget of a service that logged this many bytes in a day, which is this share of its team's."""
+def budget_of(asked: AskedOf, day_bytes: float) -> Budget:
+    """The budget of a day on which so many bytes were logged: by the service, or where it is one of the team, by all of
+    its services."""
     kind, value = kind_of(asked)
     if kind == "reduction":
         kept = (1.0 - value) * day_bytes
-        return Budget(kept, "bytes", kind, value, f"To save {value:.0%} of the bytes, {size(kept)} may be kept")
-    unit: Unit = "logs" if kind == "logs" else "bytes"
-    part = share.logs if unit == "logs" else share.bytes
+        whose = " of the team" * of_team(asked)
+        return Budget(kept, "bytes", kind, value, f"To save {value:.0%} of the bytes{whose}, {size(kept)} may be kept")
+    unit = unit_of(asked)
     whole = value / DAYS_A_MONTH / asked.price_per_gb * GB if kind == "money" else value
     words = f"{amount(whole, unit)} a day"
     if kind == "money":
         words = f"{value:,.2f} a month, which at {asked.price_per_gb:g} a GB is {words}"
-    if part < 1.0:
-        words = f"The team's budget is {words}; this service's part, {part:.1%}, is {amount(whole * part, unit)}"
-    else:
-        words = f"The budget is {words}"
-    return Budget(whole * part, unit, kind, value, words)
+    return Budget(whole, unit, kind, value, f"The team's budget is {words}")
+
+
+def part_of(budget: Budget, share: float) -> Budget:
+    """What a service has of a budget of the team: this share of it."""
+    part = budget.amount * share
+    words = f"{budget.words}; this service's part, {share:.1%}, is {amount(part, budget.unit)}"
+    return replace(budget, amount=part, words=words)
 
 
 class TeamBudget(BaseModel):
@@ -123,7 +137,7 @@ class TeamBudget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reduction: float | None = Field(default=None, ge=0.0, lt=1.0, description="Share of each service's bytes to save.")
+    reduction: float | None = Field(default=None, ge=0.0, lt=1.0, description="Share of the team's bytes to save.")
     bytes: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Bytes a day.")
     logs: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Logs a day.")
     money: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Money a month (30 days).")
@@ -141,14 +155,16 @@ class TeamBudget(BaseModel):
         return self.model_dump(exclude_none=True)
 
     @property
-    def fields(self) -> dict[str, float | None]:
+    def fields(self) -> dict[str, float | bool | None]:
         """The fields of `Asked` that say the same."""
-        wanted: dict[str, float | None] = {
+        wanted: dict[str, float | bool | None] = {
             "budget_bytes": self.bytes,
             "budget_logs": self.logs,
             "budget_money": self.money,
         }
-        return wanted if self.reduction is None else wanted | {"target_reduction": self.reduction}
+        if self.reduction is not None:
+            wanted |= {"target_reduction": self.reduction, "reduction_of_team": True}
+        return wanted
 
 
 def contradiction(given: set[str], asked: Asked) -> str | None:

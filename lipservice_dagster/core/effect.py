@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, REST_MESSAGE, SEVERITIES, hours_matrix
 from lipservice_dagster.core.policy import Expected, Policy, SeverityEffect, document
-from lipservice_sampler.decision import decide, error_like, expected_kept, indexed
+from lipservice_sampler.decision import decide, error_like, indexed
 from lipservice_sampler.overlay import Overlay
+from lipservice_sampler.records import stamp_octets
 
 SAMPLED = [rank for rank, name in enumerate(SEVERITIES) if name not in ERROR_SEVERITIES]
 """Places of the severities that may be sampled, in `frames.SEVERITIES`."""
@@ -45,12 +46,14 @@ def expected_effect(
 
     The logs of a pattern the policy does not list count as unknown: the first of each hour are kept. Rest-rows, whose
     logs are of patterns too rare to be told apart, count as the first of theirs. ``overlay`` is decided with, as it is
-    in force ``at`` a moment. The budget fields are left to who made the policy.
+    in force ``at`` a moment. What is kept with a rate below 1 is stamped, and the stamp's octets are kept too. The
+    budget fields are left to who made the policy.
     """
     plain = indexed(document(policy))
     listed = plain["pattern_rates"]
     volumes = severity_volumes(signatures)
-    kept = np.zeros_like(volumes)
+    limit = plain.get("unknown", {}).get("first_per_hour", 0)
+    kept, stamps = np.zeros_like(volumes), np.zeros_like(volumes)
     hours = hours_matrix(signatures)
     shares = hours * ratio(np.ones(len(hours)), hours.sum(axis=1))[:, None]
     for i, (signature, template) in enumerate(zip(signatures["signature"], signatures["template"], strict=True)):
@@ -58,13 +61,19 @@ def expected_effect(
         said: dict[str, Any] = {"overlay": overlay, "masked": template, "at": at}
         for rank in np.flatnonzero(volumes[i]):
             name, logs = SEVERITIES[rank], volumes[i, rank]
-            if signature in listed or template == REST_MESSAGE:
-                kept[i, rank] = logs * decide(plain, name, signature, like, **said).rate
-            else:
-                kept[i, rank] = expected_kept(plain, name, signature, like, (logs * shares[i]).tolist(), **said)
+            known = signature in listed or template == REST_MESSAGE
+            first = decide(plain, name, signature, like, **said).rate
+            then = first if known else decide(plain, name, signature, like, unknown_seen=limit, **said).rate
+            early = logs if known else float(np.minimum(logs * shares[i], limit).sum())
+            for part, rate in ((early, first), (logs - early, then)):
+                kept[i, rank] += part * rate
+                stamps[i, rank] += part * rate * stamp_octets(rate)
     kept = np.minimum(kept, volumes)
     bytes_per_log = ratio(signatures["weighted_bytes"].to_numpy(float), signatures["weighted_logs"].to_numpy(float))
-    all_bytes, kept_bytes = float(volumes.sum(axis=1) @ bytes_per_log), float(kept.sum(axis=1) @ bytes_per_log)
+    all_bytes, kept_bytes = (
+        float(volumes.sum(axis=1) @ bytes_per_log),
+        float(kept.sum(axis=1) @ bytes_per_log + stamps.sum()),
+    )
     effects: dict[Any, SeverityEffect] = {
         name: SeverityEffect(logs=volumes[:, rank].sum(), kept_logs=kept[:, rank].sum())
         for rank, name in enumerate(SEVERITIES)
@@ -75,9 +84,16 @@ def expected_effect(
         bytes=all_bytes,
         kept_logs=kept.sum(),
         kept_bytes=kept_bytes,
-        share=round(min(kept_bytes / all_bytes, 1.0), 6) if all_bytes else 1.0,
+        share=round(kept_bytes / all_bytes, 6) if all_bytes else 1.0,
         severities=effects,
     )
+
+
+def most_stamp_octets(rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The octets that the stamp of a rate in a policy, no lower than this one, has at most; see `stamp_octets`."""
+    # 0.1234, 0.01234, 0.001234; 0.0001234 and 1.234e-05.
+    zeros = np.select([rate >= 0.1, rate >= 0.01, rate >= 0.001], [0, 1, 2], 3)
+    return stamp_octets(0.1234) + zeros.astype(np.float64)
 
 
 def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,6 +40,7 @@ from lipservice_dagster.core.judgements import Category
 from lipservice_dagster.core.problems import explain
 from lipservice_sampler.masks import MASK_VERSION
 from lipservice_sampler.matching import template_regex
+from lipservice_sampler.records import stamp_octets
 from lipservice_sampler.text import signature as signature_of
 
 SCHEMA_VERSION = 1
@@ -47,6 +48,10 @@ SCHEMA_VERSION = 1
 
 RATE_DIGITS = 4
 """Significant digits of a rate: more than counting needs, few enough that the text of a number is stable."""
+
+
+LONGEST_STAMP = stamp_octets(0.0001234)
+"""Octets of the longest stamp of a rate of so many digits."""
 
 
 def round_rate(rate: float) -> float:
@@ -171,8 +176,13 @@ class Expected(_Part):
     logs: Amount = 0.0
     bytes: Amount = 0.0
     kept_logs: Amount = 0.0
-    kept_bytes: Amount = 0.0
-    share: Number = Field(default=1.0, ge=0.0, le=1.0, description="Kept bytes of all bytes; 1 of an empty day.")
+    kept_bytes: Amount = Field(default=0.0, description="With the stamps by which sampled logs tell their rate.")
+    share: Number = Field(
+        default=1.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="Kept bytes of all bytes; 1 of an empty day, and more where stamps outweigh what is dropped.",
+    )
     budget_kind: Literal["reduction", "bytes", "logs", "money"] | None = Field(
         default=None, description="In which way a budget was asked for; null where none was."
     )
@@ -349,6 +359,15 @@ def _contradictions(policy: Policy) -> Iterator[str]:
             yield f"{name}.goal is {entry.goal}, above its rate {entry.rate}, and there is no ramp: they are the same"
         if entry.goal is not None and entry.goal < least:
             yield f"{name}.goal is {entry.goal}, below floors.min_rate {least}: raise the goal or lower the floor"
+    lower: tuple[str, float] | None = None
+    for severity in SEVERITIES:
+        rate = policy.severity_rates.get(severity)  # type: ignore[call-overload]
+        if rate is not None and lower is not None and rate < lower[1]:
+            yield (
+                f"severity_rates.{severity} is {rate}, below severity_rates.{lower[0]}, {lower[1]}: a severity is kept"
+                " no less than a lower one"
+            )
+        lower = lower if rate is None else (severity, rate)
     yield from _effect_contradictions(policy.expected)
 
 
@@ -369,9 +388,19 @@ def _effect_contradictions(expected: Expected) -> Iterator[str]:
                     f"expected.budget_in_force is {expected.budget_in_force}, less than {other}, {amount}: it is the "
                     "larger of what is asked for and what is needed"
                 )
-    for kept, of in (("kept_logs", "logs"), ("kept_bytes", "bytes")):
-        if _more(getattr(expected, kept), getattr(expected, of)):
-            yield f"expected.{kept} is {getattr(expected, kept)}, more than the {getattr(expected, of)} {of} there are"
+    if _more(expected.kept_logs, expected.logs):
+        yield f"expected.kept_logs is {expected.kept_logs}, more than the {expected.logs} logs there are"
+    stamps = LONGEST_STAMP * expected.kept_logs
+    if _more(expected.kept_bytes, expected.bytes + stamps):
+        yield (
+            f"expected.kept_bytes is {expected.kept_bytes}, more than the {expected.bytes} bytes there are and"
+            f" stamps of {LONGEST_STAMP} octets a kept log"
+        )
+    if expected.budget_in_force is not None and _more(expected.kept_bytes, expected.budget_in_force):
+        yield (
+            f"expected.kept_bytes is {expected.kept_bytes}, more than budget_in_force, {expected.budget_in_force}: a"
+            " policy keeps to its budget"
+        )
     if expected.budget_bytes is not None and expected.budget_logs is not None:
         yield "expected names budget_bytes and budget_logs: a budget is asked for in one way"
     if (expected.budget_kind is None) != (expected.budget_bytes is None and expected.budget_logs is None):

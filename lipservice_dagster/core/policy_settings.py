@@ -16,6 +16,10 @@ class PolicySettings(BaseModel):
     target_reduction: float = Field(
         default=DEFAULT_REDUCTION, ge=0.0, lt=1.0, description="Share of a day's bytes to save, where no budget is set."
     )
+    reduction_of_team: bool = Field(
+        default=False,
+        description="Whether that is a share of the bytes of a team's services together, else of each service's.",
+    )
     budget_bytes: float | None = Field(
         default=None, gt=0.0, allow_inf_nan=False, description="Bytes a day to keep at most."
     )

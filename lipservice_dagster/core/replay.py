@@ -26,6 +26,7 @@ from lipservice_dagster.core.overlay import OverlayHours, overlay_document
 from lipservice_sampler.decision import decide, error_like, indexed
 from lipservice_sampler.matching import Matcher
 from lipservice_sampler.overlay import Overlay as SamplerOverlay
+from lipservice_sampler.records import stamp_octets
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ class Replay:
     def kept(self) -> NDArray[np.float64]:
         """(R, 24): logs that are expected to be kept."""
         return self.sure + (self.seen - self.sure) * self.rate
+
+    @property
+    def stamps(self) -> NDArray[np.float64]:
+        """(R, 24): octets of the stamps of what is kept by the draw, which what is stored has more than what there was;
+        see `lipservice_sampler.records.stamp_octets`."""
+        rates, place = np.unique(self.rate, return_inverse=True)
+        octets = np.array([stamp_octets(rate) for rate in rates.tolist()])[place].reshape(self.rate.shape)
+        drawn: NDArray[np.float64] = (self.kept - self.sure) * octets
+        return drawn
 
     @property
     def variance(self) -> NDArray[np.float64]:
@@ -127,7 +137,7 @@ def figures(rows: pd.DataFrame, replayed: Replay, patterns: NDArray[np.object_])
 
     ``patterns`` (R,): the day's own signature of each row, None for rest-rows. The keys:
 
-    * ``logs``, ``bytes``, ``kept_logs``, ``kept_bytes``: seen, and expected to be kept.
+    * ``logs``, ``bytes``, ``kept_logs``, ``kept_bytes``: seen, and expected to be kept, these with their stamps.
     * ``errors``, ``kept_errors``: those at severity error and fatal.
     * ``patterns``, ``kept_patterns``: how many there are, and the expected number with at least one log kept,
       Σ 1 − Π (1 − p)^n.
@@ -150,7 +160,7 @@ def figures(rows: pd.DataFrame, replayed: Replay, patterns: NDArray[np.object_])
         "logs": float(seen.sum()),
         "bytes": float(seen @ bytes_per_log),
         "kept_logs": float(kept.sum()),
-        "kept_bytes": float(kept @ bytes_per_log),
+        "kept_bytes": float(kept @ bytes_per_log + replayed.stamps.sum()),
         "errors": float(seen[errors].sum()),
         "kept_errors": float(kept[errors].sum()),
         "patterns": float(len(names)),

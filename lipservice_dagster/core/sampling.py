@@ -21,6 +21,12 @@ and separable, so with bounds (Karush, Kuhn, Tucker) p_i = clip(μ g_i, f_i, u_i
 binds, the derivative's sign is that of a multiplier of its own, else it is zero as above. Σ b_i p_i rises with μ, so
 the μ that spends B is found by bisection over the points where a pattern meets a bound, and between two of them by
 solving a line, so exactly.
+
+What samples a log stamps it with its rate, so of pattern i a sampled log costs c_i + s_i, and one of a pattern that is
+kept whole c_i. Over p_i < 1 the cost is (b_i + n_i s_i) p_i, and the above holds with that slope. A rate whose logs
+cost no less than all of them without stamps, p_i ≥ c_i / (c_i + s_i), is no use: the pattern is kept whole, for less,
+and the problem solved again without it. What this frees raises μ, so no pattern comes back, and it ends. A floor up
+there stays a rate.
 """
 
 from __future__ import annotations
@@ -35,17 +41,31 @@ from numpy.typing import ArrayLike, NDArray
 class Rates:
     """Rates in the order of the input, and what they keep; amounts are in the unit of the cost.
 
-    ``needed`` is what floors and pinned patterns cost, ``in_force`` the budget or that, where it is more; ``shortfall``
-    is by how much (0 where the budget suffices). ``multiplier`` is μ, infinite where the budget keeps all.
+    ``cost`` is what each pattern's kept logs cost, ``least`` what they do at the floors, with those pinned.
+    ``in_force`` is the budget or what is ``needed``, where that is more; ``shortfall`` is by how much (0 where the
+    budget suffices). ``multiplier`` is μ, infinite where the budget keeps all.
     """
 
     rates: NDArray[np.float64]
     budget: float
-    in_force: float
-    needed: float
-    spent: float
-    kept_logs: float
+    cost: NDArray[np.float64]
+    least: NDArray[np.float64]
     multiplier: float
+
+    @property
+    def needed(self) -> float:
+        """What the floors cost, with what is pinned."""
+        return float(self.least.sum())
+
+    @property
+    def in_force(self) -> float:
+        """The larger of what is asked for and what is needed."""
+        return max(self.budget, self.needed)
+
+    @property
+    def spent(self) -> float:
+        """What all kept logs cost."""
+        return float(self.cost.sum())
 
     @property
     def shortfall(self) -> float:
@@ -61,6 +81,7 @@ def optimise(
     pinned: ArrayLike,
     budget: float,
     ceiling: ArrayLike | None = None,
+    stamps: ArrayLike | None = None,
 ) -> Rates:
     """The rates that estimate the counts best for the budget; the module's text derives them.
 
@@ -72,6 +93,7 @@ def optimise(
         pinned: (n,) booleans; true is kept whole, whatever floor and ceiling say.
         budget: expected cost to keep at most, of all patterns with those pinned.
         ceiling: (n,) highest rates, none below its floor; by default 1.
+        stamps: (n,) what stamping all logs of a pattern would cost, in the unit of the cost; by default 0.
 
     Patterns without logs or cost cost nothing and get their ceiling.
 
@@ -92,29 +114,30 @@ def optimise(
         row = int(np.flatnonzero(low > high)[0])
         raise ValueError(f"ceiling[{row}] is {high[row]}, below floor[{row}], {low[row]}: lower the floor")
 
+    stamped = b + (np.zeros(len(n)) if stamps is None else _column("stamps", stamps, len(n)))
     free = (n > 0) & (b > 0)
     high = np.where(whole, 1.0, high)
     low = np.where(whole | ~free, high, low)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = np.where(free, np.sqrt(w) / np.sqrt(n) / np.sqrt(b), 0.0)
-
-    need = float(b @ low)
-    if need >= budget:
-        rates, multiplier, in_force = low, 0.0, need
-    else:
-        multiplier, in_force = _multiplier(gain, low, high, b, budget), float(budget)
-        rates = (
-            np.where(gain > 0, high, low)
-            if np.isinf(multiplier)
-            else np.minimum(np.maximum(multiplier * gain, low), high)
-        )
+    least = np.where(whole | ~free, b, stamped) * low
+    need = float(least.sum())
+    rates, multiplier = low, 0.0
+    while need < budget:
+        slope = np.where(whole, b, stamped)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.where(free, np.sqrt(w) / np.sqrt(n) / np.sqrt(slope), 0.0)
+        multiplier = _multiplier(gain, low, high, slope, budget)
+        wanted = np.where(gain > 0, np.inf, 0.0) if np.isinf(multiplier) else multiplier * gain
+        rates = np.minimum(np.maximum(wanted, low), high)
+        useless = free & ~whole & (high == 1.0) & (wanted * stamped >= b)
+        if not useless.any():
+            break
+        whole = whole | useless
+        low = np.where(whole, 1.0, low)
     return Rates(
         rates=rates,
         budget=float(budget),
-        in_force=in_force,
-        needed=need,
-        spent=float(b @ rates),
-        kept_logs=float(n @ rates),
+        cost=np.where(whole | (rates == 1.0), b, stamped) * rates,
+        least=least,
         multiplier=multiplier,
     )
 
@@ -130,7 +153,7 @@ def _multiplier(
     moves = (gain > 0) & (low < high)
     g, f, u, cost = gain[moves], low[moves], high[moves], b[moves]
     left = budget - float(b[~moves] @ low[~moves])
-    if float(cost @ u) <= left:
+    if not moves.any() or float(cost @ u) <= left:
         return float("inf")
     # Bisect over the bends: at each μ in `bends` some pattern leaves its floor or reaches its ceiling.
     bends = np.unique(np.concatenate([f / g, u / g]))

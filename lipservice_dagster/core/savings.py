@@ -19,7 +19,6 @@ from lipservice_dagster.core import frames
 from lipservice_dagster.core.effect import ratio
 from lipservice_dagster.core.overlay import OverlayHours
 from lipservice_dagster.core.replay import replay
-from lipservice_sampler.records import stamp_octets
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,7 @@ def savings_of(
                 hours = slice(release.hour, end)
                 found = replay(part, release.document, said.get(key))
                 expected[:, hours] = found.kept[:, hours]
-                rates, place = np.unique(found.rate[:, hours], return_inverse=True)
-                octets = np.array([stamp_octets(rate) for rate in rates.tolist()])[place].reshape(
-                    -1, end - release.hour
-                )
-                stamps += float(((found.kept - found.sure)[:, hours] * octets).sum())
+                stamps += float(found.stamps[:, hours].sum())
         weighted = part["weighted_logs"].to_numpy(float)
         kept = expected.sum(axis=1)
         rows.append(

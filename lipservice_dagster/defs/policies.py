@@ -7,13 +7,14 @@ from lipservice_dagster.advisors.model import Model
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.budget import in_words as budget_in_words
 from lipservice_dagster.core.budget import key_of
-from lipservice_dagster.core.make_policy import make_policy
+from lipservice_dagster.core.make_policy import make_policies
 from lipservice_dagster.core.policy import parse, to_json, version
+from lipservice_dagster.core.policy_problem import ServiceDay
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.core.ramp import goals_fingerprint
 from lipservice_dagster.defs import shown
 from lipservice_dagster.defs.advising import Advice, Consultation
-from lipservice_dagster.defs.policy_past import Past, share
+from lipservice_dagster.defs.policy_past import Past
 from lipservice_dagster.defs.team_day_asset import show, team_day_asset
 from lipservice_dagster.partitions import TeamDay, team_days
 from lipservice_dagster.storage.database import Database
@@ -37,7 +38,7 @@ def build(
         partitions=partitions,
         fills=["policies"],
         kinds={"python", "postgres"},
-        code_version="4",
+        code_version="5",
         pool=LLM_POOL if model else None,
     )
     def policies(
@@ -106,32 +107,31 @@ def _policies(
     at: TeamDay, patterns: pd.DataFrame, anomalies: pd.DataFrame, advice: Advice, settings: PolicySettings, past: Past
 ) -> pd.DataFrame:
     overlays, end = past.overlays(at.day)
-    rows = []
+    services = []
     for (service, environment), part in patterns.groupby(["service", "environment"], sort=True):
         unusual = anomalies[(anomalies["service"] == service) & (anomalies["environment"] == environment)]
         names = set(part["signature"])
-        policy = make_policy(
-            at.team_id,
-            service,
-            environment,
-            at.day,
-            part,
-            unusual,
-            advice.judgements,
-            settings,
-            llm_model=advice.model_for(names),
-            judged_by=advice.sentence(names),
-            overlay=overlays.of(at.team_id, service, environment, end),
-            before=past.before(service, environment, at.day),
-            share=share(part, patterns),
+        services.append(
+            ServiceDay(
+                service,
+                environment,
+                part,
+                unusual,
+                overlay=overlays.of(at.team_id, service, environment, end),
+                before=past.before(service, environment, at.day),
+                llm_model=advice.model_for(names),
+                judged_by=advice.sentence(names),
+            )
         )
+    rows = []
+    for policy in make_policies(at.team_id, at.day, services, advice.judgements, settings):
         past.add(policy)
         rows.append(
             {
                 "team_id": at.team_id,
                 "day": at.day,
-                "service": service,
-                "environment": environment,
+                "service": policy.service,
+                "environment": policy.environment,
                 "version": version(policy),
                 "document": to_json(policy),
                 "logs": policy.expected.logs,

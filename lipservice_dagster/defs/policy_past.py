@@ -22,9 +22,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
-import pandas as pd
-
-from lipservice_dagster.core.budget import Share
 from lipservice_dagster.core.policy import Policy, parse
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.core.ramp import window_days
@@ -62,12 +59,3 @@ class Past:
         """The overrides in force when a day ended, and that moment."""
         end = datetime.combine(day, time(), UTC) + timedelta(days=1)
         return served.overlays(self._database, [self._team_id], end), end
-
-
-def share(part: pd.DataFrame, whole: pd.DataFrame) -> Share:
-    """A service's share of its team's volume; frames of `frames.SIGNATURES` of a day."""
-    shares = []
-    for column in ("weighted_bytes", "weighted_logs"):
-        total = float(whole[column].sum())
-        shares.append(float(part[column].sum()) / total if total else 1.0)
-    return Share(*shares)

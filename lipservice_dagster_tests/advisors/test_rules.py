@@ -113,7 +113,7 @@ def test_every_rule_has_a_known_category_and_a_sentence():
         assert rule.reason.endswith(".")
 
 
-@pytest.mark.parametrize(("worth", "number"), [("noise", 0.02), ("must_keep", 1.0), (0.5, 0.5)])
+@pytest.mark.parametrize(("worth", "number"), [("noise", 0.05), ("must_keep", 1.0), (0.5, 0.5)])
 def test_a_judgement_takes_worth_as_number_or_level(worth, number):
     assert Judgement(signature="a", worth=worth, category="other", reason="r").worth == number
 

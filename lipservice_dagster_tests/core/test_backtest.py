@@ -73,7 +73,7 @@ def test_a_day_far_over_its_budget_is_not_made_good_by_those_under_it() -> None:
     assert verdict["kept_bytes"] < verdict["budget_bytes"]
     assert not verdict["passed"]
     assert (
-        "on 2026-09-07 600 kB would be kept where 300 kB are the budget in force: 100.0% over, 25% is"
+        "on 2026-09-07 600 kB would be kept where 300 kB are the budget in force: 100.0% over, 75% is"
         in (verdict["why"])
     )
     assert judge(found, DAY, GateSettings(day_excess=1.0))["passed"]
@@ -171,15 +171,15 @@ def test_an_amount_that_was_asked_for_stays_what_it_is_and_what_is_needed_follow
         assert budget(made({"a <*>": 0.3}, 0.1, 0.3, kind), logs=logs) == pytest.approx(min(3e5, logs * 100))
         assert budget(made({"a <*>": 0.3}, 0.3, 0.1, kind), logs=logs) == pytest.approx(3e5 * grown)
     assert budget(made({"a <*>": 0.3}, 0.1, 0.3), logs=logs) == pytest.approx(3e5 * grown)
-    # Of logs: 3,000 of them, in bytes of those that are kept.
-    assert budget(made({"a <*>": 0.3}, 0.1, 0.3, "logs"), logs=logs) == pytest.approx(3e5)
+    # Of logs: 3,000 of them, in bytes of those that are kept, stamped with lipservice.sample_rate 0.3.
+    assert budget(made({"a <*>": 0.3}, 0.1, 0.3, "logs"), logs=logs) == pytest.approx(3e5 + 3_000 * 25)
 
 
 def test_a_method_that_keeps_a_set_amount_to_a_share_of_the_volume_fails_as_the_volume_doubles() -> None:
     rows = raw(row("a <*>", "info", [20_000.0]))
     _, members = signatures_of(rows)
     for kind, passed in (("reduction", True), ("bytes", False), ("logs", False), ("money", False)):
-        before = made({"a <*>": 0.3}, 0.1, 0.3, kind)
+        before = made({"a <*>": 0.24}, 0.1, 0.3, kind)
         found, _ = replay_day(DAY, rows, members, {("shop", ""): before}, {})
         assert judge(found, DAY, GateSettings(min_days=1))["passed"] is passed, kind
 
@@ -204,7 +204,7 @@ def test_a_replay_is_decided_with_what_people_and_incidents_said_hour_by_hour() 
     # What the boost keeps besides is added to what may be kept.
     plain, _ = replay_day(DAY, rows, members, before, {}, said_of((0, {}), (18, {"overrides": [CAP]})))
     more = found["kept_bytes"].iloc[0] - plain["kept_bytes"].iloc[0]
-    assert more == pytest.approx(6 * 75 * 100)
+    assert more == pytest.approx(6 * (100 * 100 - 25 * (100 + 26)))  # what is kept whole has no stamp
     assert found["budget_bytes"].iloc[0] - plain["budget_bytes"].iloc[0] == pytest.approx(more)
 
 

@@ -246,6 +246,8 @@ def test_a_document_in_which_all_agrees_is_read_as_it_stands():
         ({"expected__budget_in_force": 50.0, "expected__budget_bytes": 50.0}, "50.0, less than budget_needed, 100.0"),
         ({"expected__budget_in_force": 150.0}, "150.0, less than budget_bytes, 300.0"),
         ({"expected__kept_bytes": 2000.0}, "expected.kept_bytes is 2000.0, more than the 1000.0 bytes there are"),
+        ({"expected__kept_bytes": 310.0}, "expected.kept_bytes is 310.0, more than budget_in_force, 300.0"),
+        ({"severity_rates__debug": 0.9}, "severity_rates.info is 0.1, below severity_rates.debug, 0.9"),
         ({"expected__share": 0.9}, "expected.share is 0.9, and kept_bytes of bytes are 0.3"),
         ({"expected__severities__info__kept_logs": 500.0}, "severities.info.kept_logs is 500.0, more than the 100.0"),
         ({"pattern_rates__0__goal": 0.9, "ramp": None}, "goal is 0.9, above its rate 0.5, and there is no ramp"),

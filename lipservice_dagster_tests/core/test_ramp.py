@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.make_policy import make_policy
 from lipservice_dagster.core.policy import Policy, parse, to_json
+from lipservice_dagster.core.policy_problem import ServiceDay
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.core.ramp import days_to_go, ramp_floors, window_days
 from lipservice_sampler.text import signature
@@ -52,7 +53,7 @@ def signatures(i: int, logs: dict[str, int]) -> pd.DataFrame:
 def make(i: int, logs: dict[str, int], before: list[Policy] | None, **changed: float) -> Policy:
     asked = PolicySettings(**({"target_reduction": 0.9} | changed))  # type: ignore[arg-type]
     none = frames.empty(frames.ANOMALIES)
-    return make_policy(7, "shop", "", day(i), signatures(i, logs), none, [], asked, before=before)
+    return make_policy(7, day(i), ServiceDay("shop", "", signatures(i, logs), none, before=before), [], asked)
 
 
 def rates(policy: Policy) -> dict[str, float]:
@@ -72,21 +73,21 @@ def series(days: list[dict[str, int]], **changed: float) -> list[Policy]:
 def test_rates_halve_from_keep_all_until_they_are_at_their_goals():
     made = series([BULK] * 6)
     without = make(5, BULK, None)
-    assert [rates(p)[TEMPLATES[0]] for p in made[:4]] == [0.5, 0.25, 0.125, rates(without)[TEMPLATES[0]]]
+    assert [rates(p)[TEMPLATES[0]] for p in made[:5]] == [0.5, 0.25, 0.125, 0.0625, rates(without)[TEMPLATES[0]]]
     assert rates(made[-1]) == rates(without)
-    assert [p.ramp and p.ramp.days_to_go for p in made] == [3, 2, 1, 0, 0, 0]
+    assert [p.ramp and p.ramp.days_to_go for p in made] == [4, 3, 2, 1, 0, 0]
 
 
 def test_the_budget_in_force_says_what_the_ramp_needs_and_when_it_has_arrived():
     first, second, *_, last = series([BULK] * 6)
     assert first.expected.budget_bytes == pytest.approx(13_000_000)
-    assert first.expected.budget_in_force == pytest.approx(65_000_000)
+    assert first.expected.budget_in_force == pytest.approx(0.5 * 1_300_000 * (100 + 29))
     assert first.ramp
     assert first.ramp.goal_in_force == pytest.approx(13_000_000)
-    assert "65 MB are in force this time, 52 MB more." in first.reasoning
-    assert "Rates keep at least 0.5 of the day before's and are at their goals in 3 days." in first.reasoning
+    assert "83.8 MB are in force this time, 70.8 MB more." in first.reasoning
+    assert "Rates keep at least 0.5 of the day before's and are at their goals in 4 days." in first.reasoning
     assert "On its way down to" in first.pattern_rates[0].reason
-    assert second.expected.budget_in_force == pytest.approx(32_500_000)
+    assert second.expected.budget_in_force == pytest.approx(0.25 * 1_300_000 * (100 + 29))
     assert last.expected.budget_in_force == last.expected.budget_bytes
     assert "step by step" not in last.reasoning
 

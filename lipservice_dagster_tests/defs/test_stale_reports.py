@@ -229,7 +229,7 @@ def test_another_budget_makes_new_versions_of_its_teams_latest_policies_and_touc
     assert [kept > was for kept, was in zip(_shares(found), shares, strict=True)] == [False, True, True, True]
     told = asked_for_less.instance.get_latest_materialization_event(dg.AssetKey("policies"))
     assert told is not None
-    assert told.asset_materialization.metadata["budget"].value == "save 30% of each service's bytes"  # type: ignore[union-attr]
+    assert told.asset_materialization.metadata["budget"].value == "save 30% of the team's bytes"  # type: ignore[union-attr]
     assert settle(asked_for_less) == []
 
 
