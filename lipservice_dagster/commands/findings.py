@@ -76,8 +76,9 @@ def _print_anomalies(console: Console, database: Database, at: TeamDay) -> None:
         return
     rank = anomalies["severity"].map({"high": 0, "medium": 1, "low": 2})
     anomalies = anomalies.assign(rank=rank).sort_values(["rank", "p_value", "service", "start_hour"])
+    counted = "anomaly" if len(anomalies) == 1 else "anomalies"
     console.print(
-        f"[bold]{len(anomalies)}[/bold] {'anomaly' if len(anomalies) == 1 else 'anomalies'} against {report['window_days'].iloc[0]} days before,"
+        f"[bold]{len(anomalies)}[/bold] {counted} against {report['window_days'].iloc[0]} days before,"
         f" {report['high'].iloc[0]} of them high{read_until}"
     )
     for row in anomalies.head(_MOST_ANOMALIES).itertuples():
