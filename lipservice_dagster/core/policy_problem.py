@@ -58,9 +58,8 @@ class Problem:
     """The patterns of a service's day, n of them in the order of their signatures, and what binds their rates.
 
     ``volumes`` (n, 6): logs by severity, before sampling. ``whole``: why each is kept whole, a key of `WHY`, or None;
-    filled up by `found`. ``floor``, ``ceiling`` (n,): bounds of the rates of the others. ``listed`` (n,): whether the
-    policy lists them, once it is known what is kept whole. ``people``: what they said, in force ``at`` the end of the
-    day, and ``said`` (n,) of each pattern.
+    filled up by `add_must_keep`. ``floor``, ``ceiling`` (n,): bounds of the rates of the others. ``people``: what they
+    said, in force ``at`` the end of the day, and ``said`` (n,) of each pattern.
     """
 
     of: ServiceDay
