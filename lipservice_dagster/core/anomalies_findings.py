@@ -65,10 +65,8 @@ def all_findings(report: Report) -> list[Finding]:
     q = np.ones(n)
     q[tested] = statistics.false_discovery(p_series[tested], weight)
     crit = np.zeros(n)
-    rejected = q[tested] <= settings.level
-    if rejected.any():
-        # The largest p that was rejected, and a hair more: times and over the weight is not quite the same p again.
-        crit[tested] = weight * (p_series[tested] / weight)[rejected].max() * (1 + 1e-9)
+    # A run counts where its series would by it alone: up to the bound of the procedure, not to the largest p beneath it.
+    crit[tested] = weight * settings.level * (q[tested] <= settings.level).mean() if len(tested) else 0.0
 
     found: list[Finding] = []
     for s in np.flatnonzero(report.tested & (q <= settings.level)).tolist():

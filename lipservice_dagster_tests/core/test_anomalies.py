@@ -105,8 +105,9 @@ def test_plain_rules_raise_far_more_alarms_on_the_same_days():
 def test_a_pattern_at_five_times_its_rate_for_two_hours_is_found_where_it_is(seed):
     series = world(seed)
     i = index(series, "pattern", "p3")
-    series.today[i, 10:12] = np.random.default_rng(seed).poisson(5 * 20, 2)
-    series.window[i] = np.random.default_rng(seed + 50).poisson(20, series.window[i].shape)
+    rng = np.random.default_rng(seed + 50)
+    series.window[i], series.today[i] = rng.poisson(20, series.window[i].shape), rng.poisson(20, 24)
+    series.today[i, 10:12] = rng.poisson(5 * 20, 2)
     row = only(found(series))
     assert (row["kind"], row["scope"], row["subject"], row["service"]) == ("rate_spike", "pattern", "p3", "s0")
     assert (row["start_hour"], row["end_hour"]) == (10, 12)
@@ -115,6 +116,25 @@ def test_a_pattern_at_five_times_its_rate_for_two_hours_is_found_where_it_is(see
     assert row["z"] > 4
     assert row["p_value"] < 0.01
     assert row["confidence"] > 0.7
+
+
+@pytest.mark.parametrize("others", [0, 30])
+def test_a_spike_hides_no_outage_of_the_same_day_and_makes_none_of_ordinary_hours(others):
+    def services(seed: int, silent: slice) -> Series:
+        rng = np.random.default_rng(seed)
+        mean = 200 * (1 + 0.6 * np.cos(np.arange(24) / 24 * 2 * np.pi))
+        counts = rng.poisson(mean * rng.gamma(20, 1 / 20, (others + 1, 15, 24))).astype(float)
+        counts[0, -1, 3:6] *= 20
+        counts[0, -1, silent] = 0
+        keys = pd.DataFrame([(f"s{i:02}", "", "service", "", "") for i in range(others + 1)], columns=list(KEYS))
+        return Series(keys, tuple(DAY - timedelta(days=n) for n in range(14, 0, -1)), counts[:, -1], counts[:, :-1])
+
+    for seed in range(4):
+        both = found(services(seed, slice(12, 17))).sort_values("start_hour")
+        assert both["kind"].tolist() == ["rate_spike", "rate_drop"]
+        assert both["service"].tolist() == ["s00", "s00"]
+        assert both["start_hour"].tolist() == [3, 12]
+        assert only(found(services(seed, slice(0))))["kind"] == "rate_spike"
 
 
 def test_a_spike_of_a_service_is_one_anomaly_with_the_numbers_in_words():
