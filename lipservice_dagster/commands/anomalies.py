@@ -118,7 +118,9 @@ def _value(text: str, where: str) -> float:
     if not 0 <= value < math.inf:
         raise click.ClickException(f"{where}: the value {text} is no count; counts are 0 or more")
     if value > MOST:
-        raise click.ClickException(f"{where}: the value {text} is too large to be told from the next; at most {MOST:.0f}")
+        raise click.ClickException(
+            f"{where}: the value {text} is too large to be told from the next; at most {MOST:.0f}"
+        )
     return value
 
 

@@ -73,8 +73,8 @@ def grid(seconds: np.ndarray, values: Sequence[float] | np.ndarray) -> SeriesGri
     if long.any():
         index = int(np.flatnonzero(long)[0]) + 1
         raise IrregularSeriesError(
-            f"it comes {steps[index - 1] * step / DAY_SECONDS:,.0f} days after the one before; a series may have gaps of"
-            f" {_LONGEST_GAP_DAYS:,} days. If the time is right, judge the parts by themselves",
+            f"it comes {steps[index - 1] * step / DAY_SECONDS:,.0f} days after the one before; a series may have gaps"
+            f" of {_LONGEST_GAP_DAYS:,} days. If the time is right, judge the parts by themselves",
             index,
         )
     place = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
