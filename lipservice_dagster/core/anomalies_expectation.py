@@ -53,7 +53,7 @@ class Expectation:
     for D equal days). ``dispersion`` (S, runs) and ``df`` (S, runs): φ of a prediction for each length in `RUNS`, and
     its degrees of freedom. ``days`` (S,): days of history that count, from the series' start on. ``has`` (S, D): which.
     ``left_out`` (S, D, 24): what each of them should have had by the others, and ``left_out_weight`` (S, D): Σw² of
-    those; ``told`` (S, D): days that could be predicted and whose errors tell of today's. ``stopped`` (S,): series whose
+    those; ``told`` (S, D): days that could be predicted and whose errors tell of today. ``stopped`` (S,): series whose
     service was silent when the window ended. ``first_weekend`` (S,): see `WEEKEND_SURPLUS`. ``log_weight`` (S,): what
     one stored log stood for in the window (1 where nothing was sampled away).
     """

@@ -10,12 +10,8 @@ would be Gumbel(0, 1); location and scale are those of the series' own days (`an
 incident is no measure, several are. A scale that had to be raised is not known well, so strengths beyond `_SURE` are
 drawn in, as Student's t does.
 
-**Bursts.** In slots of the day that have logs on less than half of the days, an hour that never had a log is no hour
-that cannot have one. Where a run is mostly made of such hours, k active ones are as likely as k in as many hours at any
-time of the day (negative binomial with the mean and the variance of the window's runs of that length), times how likely
-an active hour has as many logs as they have on average: Student's t of the logarithms, scale 1 believed beforehand with
-the weight of two. That is instead of the own days, which hardly know such hours. Jobs that run at their time of the day
-are not touched, nor are series that always have logs.
+**Bursts.** Where a run is mostly made of hours in quiet slots, and what the series has there are bursts, it is as
+likely as `anomalies_bursts` says. That is instead of the own days, which hardly know such hours.
 
 **Heavy tails.** Where the multiples of what was expected vary by `_HEAVY` more in their logarithms than counts do by
 chance (as a negative binomial of size 2.5 would; most services have some 20), the tail of a negative binomial is too
@@ -33,6 +29,7 @@ import numpy as np
 from scipy import special
 
 from lipservice_dagster.core import anomalies_statistics as statistics
+from lipservice_dagster.core.anomalies_bursts import QUIET, Sizes, as_many, none, upper_half
 from lipservice_dagster.core.anomalies_calibration import Prior, tail_of_maxima
 from lipservice_dagster.core.anomalies_expectation import RUNS
 from lipservice_dagster.core.anomalies_report import Report
@@ -41,8 +38,6 @@ from lipservice_dagster.core.anomalies_rhythm import divide
 _PRIOR = Prior(days=3.0, clip=4.5, least_scale=1.0, least_location=0.0)
 _SURE, _EVIDENCE = 3.0, 0.4
 _MEDIAN = 0.37  # of Gumbel(0, 1)
-_QUIET = 0.5
-_SIZE_SCALE, _SIZE_DF = 1.0, 2.0
 _HALF, _HEAVY = 0.5, 0.5
 
 
@@ -74,7 +69,7 @@ def silent_by_chance(report: Report, rows: np.ndarray) -> np.ndarray:
     mean = report.mean[rows]
     mostly = 2 * (mean * activity.quiet).sum(axis=1) >= mean.sum(axis=1)
     day = statistics.length_index(report.hours)
-    return np.where(mostly, _none(activity.mean[:, day], activity.variance[:, day]), 0.0)
+    return np.where(mostly, none(activity.mean[:, day], activity.variance[:, day]), 0.0)
 
 
 def _strength(p: np.ndarray) -> np.ndarray:
@@ -139,7 +134,7 @@ def _heavy(report: Report, days: _Days) -> np.ndarray:
     median, scale, share, df = (np.zeros((len(days.rows), len(RUNS))) for _ in range(4))
     for i in range(len(RUNS)):
         of_runs = active & (length == i)
-        median[:, i], scale[:, i], n = _upper_half(multiple, of_runs)
+        median[:, i], scale[:, i], n = upper_half(multiple, of_runs)
         share[:, i] = divide(n.astype(float), (told & (length == i)).sum(axis=(1, 2)).astype(float), 0.0)
         # Overlapping runs tell the same several times.
         df[:, i] = np.maximum(n / 2 / RUNS[i], 1.0)
@@ -153,22 +148,6 @@ def _heavy(report: Report, days: _Days) -> np.ndarray:
     return np.where(heavy[:, None], np.minimum(likely, 1.0), 0.0)
 
 
-def _upper_half(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(median, deviation of what is above it, number), each (B,), of ``which`` of the values (B, …).
-
-    Sizes of bursts are skewed to either side in their logarithms; what tells of great ones is the upper half.
-    """
-    values, which = values.reshape(len(values), -1), which.reshape(len(which), -1)
-    n = which.sum(axis=1)
-    ranked = np.sort(np.where(which, values, np.inf), axis=1)
-    middle = np.stack([np.maximum(n - 1, 0) // 2, np.minimum(n // 2, np.maximum(n - 1, 0))], axis=1)
-    median = np.where(n > 0, np.take_along_axis(ranked, middle, axis=1).mean(axis=1), 0.0)
-    above = which & (values > median[:, None])
-    squares = np.where(above, (values - median[:, None]) ** 2, 0.0).sum(axis=1)
-    deviation = np.sqrt(divide(squares, above.sum(axis=1).astype(float), 0.0))
-    return median, deviation, n
-
-
 def _multiple(observed: np.ndarray, expected: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The logarithm of observed over expected, in stored logs and kept from the infinite by half a log."""
     multiple: np.ndarray = np.log((observed / weight + _HALF) / (expected / weight + _HALF))
@@ -179,24 +158,20 @@ def _multiple(observed: np.ndarray, expected: np.ndarray, weight: np.ndarray) ->
 class _Activity:
     """When B series have logs in quiet slots of the day.
 
-    ``quiet`` (B, hours): slots that have logs on less than half of the days. ``mean`` and ``variance`` (B, runs): of
-    the active hours in a run of each length of `RUNS`. ``sizes``, ``size``, ``scale`` and ``df`` (B,): how many active
-    hours there were, and mean, scale and degrees of freedom of the logarithms of their logs.
+    ``quiet`` (B, hours): those slots. ``mean`` and ``variance`` (B, runs): of the active hours in a run of each length
+    of `RUNS`. ``sizes``: their stored logs.
     """
 
     quiet: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
-    sizes: np.ndarray
-    size: np.ndarray
-    scale: np.ndarray
-    df: np.ndarray
+    sizes: Sizes
 
     @classmethod
     def of(cls, report: Report, rows: np.ndarray) -> _Activity:
         has = report.expectation.has[rows]
         counts = np.where(has[:, :, None], np.nan_to_num(report.series.window[rows, :, : report.hours]), 0.0)
-        quiet = (counts > 0).sum(axis=1) < _QUIET * has.sum(axis=1)[:, None]
+        quiet = (counts > 0).sum(axis=1) < QUIET * has.sum(axis=1)[:, None]
         active = (counts > 0) & quiet[:, None]
         mean, variance = np.zeros((len(rows), len(RUNS))), np.zeros((len(rows), len(RUNS)))
         cumulated = np.pad(np.cumsum(active, axis=2), ((0, 0), (0, 0), (1, 0)))
@@ -205,41 +180,17 @@ class _Activity:
             runs = np.maximum(has.sum(axis=1) * of_runs.shape[2], 1)
             mean[:, i] = of_runs.sum(axis=(1, 2)) / runs
             variance[:, i] = (of_runs**2).sum(axis=(1, 2)) / runs - mean[:, i] ** 2
-        size, deviation, sizes = _upper_half(np.log(np.where(active, counts, 1.0)), active)
-        df = _SIZE_DF + np.maximum(sizes - 1, 0) / 2
-        squares = (df - _SIZE_DF) * deviation**2
-        scale = np.sqrt((_SIZE_DF * _SIZE_SCALE**2 + squares) / df * (1 + 1 / np.maximum(sizes, 1)))
-        return cls(quiet, mean, variance, sizes, size, scale, df)
+        return cls(quiet, mean, variance, Sizes.of(counts / report.log_weight[rows, None, None], active))
 
 
 def _bursts(report: Report, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(p, whether), each (B, runs): how likely bursts like those of each run are anywhere in a day, and whether it is
     mostly made of bursts such as the window has."""
-    activity = _Activity.of(report, rows)
-    today = report.today[rows]
+    activity, today, weight = _Activity.of(report, rows), report.today[rows], report.log_weight[rows, None]
     in_quiet = statistics.run_sums(today * activity.quiet, report.spans)
     hours = statistics.run_sums((activity.quiet & (today > 0)).astype(float), report.spans)
+    mostly = 2 * in_quiet >= statistics.run_sums(today, report.spans)
     length = np.array([i for i, _, _ in report.spans], dtype=np.int64)
-    mean, variance = activity.mean[:, length], activity.variance[:, length]
-    each = np.log(np.maximum(in_quiet, 1e-9) / np.maximum(hours, 1.0))
-    of_size = special.stdtr(activity.df[:, None], -(each - activity.size[:, None]) / activity.scale[:, None])
-    likely = np.minimum(_as_many(hours, mean, variance) * of_size * report.hours, 1.0)
-    bursts = (2 * in_quiet >= statistics.run_sums(today, report.spans)) & (activity.sizes > 0)[:, None]
-    return likely, bursts
-
-
-def _as_many(k: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The chance of k or more, negative binomial with these moments, Poisson where that is enough."""
-    k, size = np.maximum(k, 1.0), divide(mean**2, variance - mean, 0.0)
-    clustered = size > 0
-    r = np.where(clustered, size, 1.0)
-    return np.where(clustered, special.betainc(k, r, mean / (mean + r)), special.gammainc(k, mean))
-
-
-def _none(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The chance of none with these moments: negative binomial, or binomial where they vary less than Poisson's."""
-    varies = np.maximum(variance, 1e-9) / np.maximum(mean, 1e-9)
-    about_one = np.abs(varies - 1) < 1e-6
-    # Both are (variance/mean)^(mean / (1 − variance/mean)); their limit is Poisson's.
-    exponent = np.where(about_one, 1.0, mean / np.where(about_one, 1.0, 1 - varies))
-    return np.where(about_one, np.exp(-mean), varies**exponent)
+    likely = as_many(hours, activity.mean[:, length], activity.variance[:, length])
+    likely *= activity.sizes.as_large(np.maximum(in_quiet / weight, 1.0) / np.maximum(hours, 1.0))
+    return np.minimum(likely * report.hours, 1.0), mostly & activity.sizes.are_bursts[:, None]

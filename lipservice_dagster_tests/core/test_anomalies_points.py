@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.anomalies import simulate
+from benchmarks.anomalies import SPORADIC, simulate
 from benchmarks.detectors import Scored, rate_at
 from lipservice_dagster.core.anomalies_calibration import Prior, Relapses, tail_of_maxima
 from lipservice_dagster.core.anomalies_points import Judged, judge
@@ -95,7 +95,7 @@ def test_weekends_are_learnt_within_two_weeks():
     values = counts(4, 28, week=0.3)
     found = flags(values)
     assert found[5].any()
-    assert found[12:].sum() <= 1
+    assert found[12:].sum() <= 2
     values[0, 23] = np.round(values[0, 23] * 0.3)  # a Wednesday like a Sunday
     assert flags(values)[23].any()
 
@@ -162,12 +162,23 @@ def test_the_first_day_is_only_learnt_from():
     assert np.isneginf(judge(np.zeros((2, 0, 24)), []).score).all()
 
 
-@pytest.mark.parametrize(("history", "weekly"), [(14, True), (3, False)])
+@pytest.mark.parametrize(("history", "weekly"), [(14, True), (3, False), (2, False)])
 def test_the_stated_rate_of_false_alarms_is_the_measured_one(history, weekly):
     world = simulate(31, 400, history + 1, weekly)
     score = judge(world.counts, world.days).score[:, -1]
     measured = rate_at([Scored(score, np.ones(score.shape, dtype=bool), 24)], -np.log10(0.5))
     assert 0.5 / 1.5 < measured < 0.5 * 1.5
+
+
+@pytest.mark.parametrize("name", [n for n in SPORADIC if "active" in n])
+def test_bursts_at_any_hour_are_hardly_ever_flagged_and_far_greater_ones_are(name):
+    """A tenth would be the stated rate twice over; by the model of steady counts alone it is 0.17 to 0.42 a day."""
+    values = SPORADIC[name](np.random.default_rng(8), (40, 21, 24))
+    score = judge(values, days(21)).score
+    flat = score[:, 14:].reshape(40, -1)
+    assert rate_at([Scored(flat, np.ones(flat.shape, dtype=bool), 24)], ONCE_IN_20_DAYS) < 0.1
+    values[:, 20, 10:14] += 20 * values.max(axis=(1, 2))[:, None]
+    assert (judge(values, days(21)).score[:, 20, 10:14].max(axis=1) >= ONCE_IN_20_DAYS).mean() > 0.9
 
 
 def test_p_values_and_scores_say_the_same():
