@@ -318,10 +318,10 @@ def _simulated() -> str:
 def _stated() -> str:
     print("stated and measured false alarms …      ")
     rows = []
-    for days, weekly, series in ((14, True, 400), (3, False, 400)):
+    for days, weekly in ((14, True), (6, False), (3, False), (2, False)):
         parts = []
         for seed in range(SEEDS):
-            world = simulate(100 + seed, series, days + 1, weekly, MONDAY + timedelta(days=seed % 7))
+            world = simulate(100 + seed, 400, days + 1, weekly, MONDAY + timedelta(days=seed % 7))
             score = judge(world.counts, world.days).score[:, -1]
             parts.append(Scored(score, np.ones(score.shape, dtype=bool), 24))
         rhythm = "daily and weekly rhythm" if weekly else "daily rhythm"
