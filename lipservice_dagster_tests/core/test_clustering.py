@@ -221,6 +221,19 @@ def test_blocks_do_not_change_the_forest(monkeypatch):
     assert same(once, cluster(rows))
 
 
+@pytest.mark.parametrize("others", [20, 100])
+@pytest.mark.parametrize("frame_of", ["payment gateway timed out for {}", "tenant {} synced", "user {} logged in"])
+def test_a_family_stays_whole_however_large_a_share_of_the_day_it_is(frame_of, others):
+    """A template for each of so many rare words, beside templates that share nothing with any other."""
+    rng = np.random.default_rng(4)
+    rare = iter(dict.fromkeys("".join(rng.choice(list("bcdfghklmnprstvz"), 7)) for _ in range(1_000)))
+    noise = [("a", " ".join(next(rare) for _ in range(4)), 1) for _ in range(others)]
+    members = [("a", frame_of.format(next(rare)), 1) for _ in range(320)]
+    for k in (5, 40, 80, 160, 320):
+        sizes = cluster(frame([*members[:k], *noise]))["size"]
+        assert sizes.tolist() == [k, *[1] * others] or sorted(sizes)[-2:] == [1, k]
+
+
 def test_a_chain_is_cut_into_families_that_hang_together():
     """Thirty pairs of near templates, each pair bridged to the next: one chain to DBSCAN, whose ends share nothing."""
     letters = "abcdefghijklmnopqrstuvwxyzäöüß"
