@@ -144,6 +144,26 @@ def test_five_minutes_and_days_are_steps_too():
     assert np.argwhere(flags(daily))[:, 0].tolist() == [50]
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_five_minutes_tell_less_than_an_hour_of_a_smaller_rise(seed):
+    """Real series burst for minutes far more often than any model of them says."""
+    point = np.random.default_rng(seed).poisson(20, (1, 14, 288)).astype(float)
+    hour = point.copy()
+    point[0, 12, 100] = 70
+    hour[0, 12, 100:112] += 14
+    assert judged(point).score[0, 12, 100] < 4
+    assert judged(hour).score[0, 12, 100:112].max() > 2.5
+
+
+def test_a_short_history_is_sure_of_no_rate_that_it_has_seen_too_few_days_for():
+    """The same spike, which a model of the counts takes for one in 10¹² days after three days of them."""
+    few, many = counts(0, 4), counts(0, 21)
+    for values in (few, many):
+        values[0, -1, 10] *= 6
+    few_days, many_days = (judged(values).score[0, -1, 10] for values in (few, many))
+    assert 2.5 < few_days < 4 < 6 < many_days < 12
+
+
 def test_three_days_are_enough_for_a_clear_spike():
     found = []
     for seed in range(10):

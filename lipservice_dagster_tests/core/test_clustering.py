@@ -188,6 +188,18 @@ def test_the_order_of_rows_changes_nothing(pairs, random):
     assert same(cluster(rows), cluster(rows.iloc[shuffled]))
 
 
+def test_sums_of_broken_weights_are_the_same_in_whatever_order_their_rows_come():
+    rows = pd.concat(
+        [frame(TEMPLATES[:3], env).assign(weighted_logs=w) for env, w in zip("abc", [0.1, 0.2, 0.3], strict=True)]
+    )
+    sums = {
+        tuple(cluster(rows.iloc[list(order)])["weighted_logs"])
+        for order in itertools.permutations(range(0, len(rows), 3))
+    }
+    assert len(sums) == 1
+    assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1
+
+
 @settings(max_examples=40, deadline=None)
 @given(BAGS)
 def test_families_are_those_of_dbscan_over_all_distances(pairs):
