@@ -167,7 +167,7 @@ def _places(rng: np.random.Generator, real: _Real) -> list[tuple[int, int]]:
 # Series that come and go
 
 
-def _bursts(share: float, size: str) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
+def _bursts(share: float | np.ndarray, size: str) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
     def drawn(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         logs = {
             "gamma": lambda: np.round(rng.gamma(0.5, 400, shape)),
@@ -187,8 +187,9 @@ SPORADIC = {
     "5% of hours active, Poisson(50)": _bursts(0.05, "poisson"),
     "negative binomial, mean 20, size 0.1": _bursts(1.0, "negative binomial"),
     "log-normal, mean 20, sd 1.5": _bursts(1.0, "log-normal"),
+    "80% of hours from 8 to 18, gamma(½, 400)": _bursts(0.8 * ((np.arange(24) >= 8) & (np.arange(24) < 18)), "gamma"),
 }
-"""Counts of series in which nothing happens although they are anything but steady, any hour as likely as another."""
+"""Counts of series in which nothing happens although they are anything but steady."""
 
 
 def sporadic_report(name: str, seed: int, patterns: int = 20, days: int = 14) -> tuple[Series, date]:

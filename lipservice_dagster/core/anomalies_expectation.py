@@ -52,10 +52,10 @@ class Expectation:
     ``mean`` (S, 24): expected weighted logs by hour. ``mean_weight`` (S,): Σw² of the days' weights in the mean (1/D
     for D equal days). ``dispersion`` (S, runs) and ``df`` (S, runs): φ of a prediction for each length in `RUNS`, and
     its degrees of freedom. ``days`` (S,): days of history that count, from the series' start on. ``has`` (S, D): which.
-    ``left_out`` (S, D, 24): what each of them should have had by the others, and ``left_out_weight`` (S, D): Σw² of
-    those; ``told`` (S, D): days that could be predicted and whose errors tell of today. ``stopped`` (S,): series whose
-    service was silent when the window ended. ``first_weekend`` (S,): see `WEEKEND_SURPLUS`. ``log_weight`` (S,): what
-    one stored log stood for in the window (1 where nothing was sampled away).
+    ``left_out`` (S, D, 24): what each of them should have had by the others; ``told`` (S, D): days that could be
+    predicted and whose errors tell of today. ``stopped`` (S,): series whose service was silent when the window ended.
+    ``first_weekend`` (S,): see `WEEKEND_SURPLUS`. ``log_weight`` (S,): what one stored log stood for in the window (1
+    where nothing was sampled away).
     """
 
     mean: np.ndarray
@@ -65,7 +65,6 @@ class Expectation:
     days: np.ndarray
     has: np.ndarray
     left_out: np.ndarray
-    left_out_weight: np.ndarray
     told: np.ndarray
     stopped: np.ndarray
     first_weekend: np.ndarray
@@ -146,7 +145,7 @@ def expect(
     mean_weight = np.ones(n)
     # Half as precise: of a large day it is the largest array there is.
     left_out = np.zeros((n, n_days, HOURS), dtype=np.float32)
-    left_out_weight, told = np.ones((n, n_days)), np.zeros((n, n_days), dtype=bool)
+    told = np.zeros((n, n_days), dtype=bool)
     doubt = np.zeros(n)
     raw = np.full((n, len(RUNS)), np.nan)
     size = np.zeros((n, len(RUNS)))
@@ -170,8 +169,7 @@ def expect(
                 of_service = (shape_today[service], shape_left_out[service]) if own else None
                 block = predict(y, has[rows], ways, of_service, tells[rows])
                 mean[rows], mean_weight[rows] = block.today, block.weight
-                left_out[rows], left_out_weight[rows] = block.left_out, block.left_out_weight
-                told[rows], doubt[rows] = block.valid & has[rows], block.doubt
+                left_out[rows], told[rows], doubt[rows] = block.left_out, block.valid & has[rows], block.doubt
                 if not own:
                     shape_today[slot[rows]] = block.shape_today
                     shape_left_out[slot[rows]] = block.shape_left_out
@@ -190,7 +188,6 @@ def expect(
         days=effective,
         has=has,
         left_out=left_out,
-        left_out_weight=left_out_weight,
         told=told,
         stopped=stopped,
         first_weekend=first_weekend,

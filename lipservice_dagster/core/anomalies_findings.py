@@ -59,7 +59,10 @@ def all_findings(report: Report) -> list[Finding]:
     # Errors are tested twice upwards (count, share), services and patterns up and down, warnings upwards only.
     is_error = (report.scope == "severity") & (report.subject == "error")
     trials = len(report.spans) * np.where((report.scope == "severity") & ~is_error, 1, 2)
-    p_up, p_down = (_corrected(report, p, trials, upper) for p, upper in ((p_up, True), (p_down, False)))
+    p_up, p_down = (
+        _corrected(report, np.minimum(p_up * trials[:, None], 1.0)),
+        np.minimum(p_down * trials[:, None], 1.0),
+    )
     p_series = np.minimum(p_up.min(axis=1), p_down.min(axis=1))
     p_alone, z_alone = _appearances(report, appeared, silent & ~explained)
     p_series = np.where(appeared | silent, p_alone, p_series)
@@ -86,13 +89,13 @@ def all_findings(report: Report) -> list[Finding]:
     return found
 
 
-def _corrected(report: Report, p: np.ndarray, trials: np.ndarray, upper: bool) -> np.ndarray:
-    """The p-values of runs (S, R) times the tests of their series, and no less than its own days make of them."""
-    corrected = np.minimum(p * trials[:, None], 1.0)
-    strange = np.flatnonzero(corrected.min(axis=1, initial=1.0) <= _MAYBE * report.settings.level)
+def _corrected(report: Report, p: np.ndarray) -> np.ndarray:
+    """The p-values of too much (S, runs), no less than the series' own window makes of them."""
+    corrected = p.copy()
+    strange = np.flatnonzero(p.min(axis=1, initial=1.0) <= _MAYBE * report.settings.level)
     for at in range(0, len(strange), _BLOCK):
         rows = strange[at : at + _BLOCK]
-        corrected[rows] = by_own_window(report, rows, corrected[rows], trials[rows], upper)
+        corrected[rows] = by_own_window(report, rows, p[rows])
     return corrected
 
 

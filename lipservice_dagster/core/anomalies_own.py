@@ -4,14 +4,8 @@ What belongs here: the last step of a report's tests, from the p-value of the ne
 holds for series that are nothing of the kind. P-values are only ever raised, and only where the model alone would tell
 of an anomaly; `benchmarks/anomalies.py` has the series that all this is for.
 
-**Own days.** Each day of the window is tested as today is, against what the others say it should have been. If a
-deviation at least as strong as x (minus the logarithm of its rate a day) came e^-x times a day, the greatest of a day
-would be Gumbel(0, 1); location and scale are those of the series' own days (`anomalies_calibration`). The day of one
-incident is no measure, several are. A scale that had to be raised is not known well, so strengths beyond `_SURE` are
-drawn in, as Student's t does.
-
 **Bursts.** Where a run is mostly made of hours in quiet slots, and what the series has there are bursts, it is as
-likely as `anomalies_bursts` says. That is instead of the own days, which hardly know such hours.
+likely as `anomalies_bursts` says.
 
 **Heavy tails.** Where the multiples of what was expected vary by `_HEAVY` more in their logarithms than counts do by
 chance (as a negative binomial of size 2.5 would; most services have some 20), the tail of a negative binomial is too
@@ -30,35 +24,22 @@ from scipy import special
 
 from lipservice_dagster.core import anomalies_statistics as statistics
 from lipservice_dagster.core.anomalies_bursts import QUIET, Sizes, as_many, none, upper_half
-from lipservice_dagster.core.anomalies_calibration import Prior, tail_of_maxima
 from lipservice_dagster.core.anomalies_expectation import RUNS
 from lipservice_dagster.core.anomalies_report import Report
 from lipservice_dagster.core.anomalies_rhythm import divide
 
-_PRIOR = Prior(days=3.0, clip=4.5, least_scale=1.0, least_location=0.0)
-_SURE, _EVIDENCE = 3.0, 0.4
-_MEDIAN = 0.37  # of Gumbel(0, 1)
 _HALF, _HEAVY = 0.5, 0.5
 
 
-def by_own_window(report: Report, rows: np.ndarray, p: np.ndarray, trials: np.ndarray, upper: bool) -> np.ndarray:
-    """(B, runs): p-values of the series ``rows`` (B,), ``p`` already times the ``trials`` (B,) of their series, raised
-    to what the module says.
+def by_own_window(report: Report, rows: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """(B, runs): ``p``, of too much in the series ``rows`` (B,) and already times the tests of each, raised to what the
+    module says.
     """
     if not len(rows):
         return p
-    days = _Days.of(report, rows)
-    past = _strengths(report, days, trials, upper)
-    location, scale = tail_of_maxima(past, 1, _PRIOR)
-    strength = (_strength(p) - location[:, None]) / scale[:, None]
-    evidence = _EVIDENCE * (_PRIOR.days + np.isfinite(past).sum(axis=1)) / np.maximum(scale - 1, 1e-9)
-    beyond = np.maximum(strength - _SURE, 0.0)
-    drawn_in = np.minimum(strength, _SURE) + evidence[:, None] * np.log1p(beyond / evidence[:, None])
-    raised: np.ndarray = np.maximum(p, -np.expm1(-np.exp(-drawn_in)))
-    if not upper:
-        return raised
     bursts, are_bursts = _bursts(report, rows)
-    return np.where(are_bursts, np.maximum(p, bursts), np.maximum(raised, _heavy(report, days)))
+    raised: np.ndarray = np.maximum(p, np.where(are_bursts, bursts, _heavy(report, _Days.of(report, rows))))
+    return raised
 
 
 def silent_by_chance(report: Report, rows: np.ndarray) -> np.ndarray:
@@ -70,12 +51,6 @@ def silent_by_chance(report: Report, rows: np.ndarray) -> np.ndarray:
     mostly = 2 * (mean * activity.quiet).sum(axis=1) >= mean.sum(axis=1)
     day = statistics.length_index(report.hours)
     return np.where(mostly, none(activity.mean[:, day], activity.variance[:, day]), 0.0)
-
-
-def _strength(p: np.ndarray) -> np.ndarray:
-    """Minus the logarithm of the rate of which ``p`` is the chance that it comes at all."""
-    strength: np.ndarray = -np.log(-np.log1p(-np.clip(p, 1e-300, 1 - 1e-9)))
-    return strength
 
 
 @dataclass(frozen=True)
@@ -98,29 +73,6 @@ class _Days:
             return statistics.run_sums(flat, report.spans).reshape(len(rows), n_days, -1)
 
         return cls(rows, sums(report.series.window), sums(report.expectation.left_out), report.expectation.told[rows])
-
-
-def _strengths(report: Report, days: _Days, trials: np.ndarray, upper: bool) -> np.ndarray:
-    """(B, D): the strength of each day of the window, told from the others; -inf where they do not tell."""
-    e, settings = report.expectation, report.settings
-    much, little = (days.observed, days.expected) if upper else (days.expected, days.observed)
-    candidates = days.told[:, :, None] & (much >= settings.ratio * little) & (much - little >= settings.least_logs)
-    at, day, run = np.nonzero(candidates)
-    series, length = days.rows[at], np.array([i for i, _, _ in report.spans], dtype=np.int64)[run]
-    p = np.ones(candidates.shape)
-    p[at, day, run], _ = statistics.tail(
-        days.observed[at, day, run],
-        days.expected[at, day, run],
-        e.left_out_weight[series, day],
-        e.dispersion[series, length],
-        e.df[series, length],
-        report.log_weight[series],
-        upper,
-    )
-    best = np.minimum(p.min(axis=2, initial=1.0) * trials[:, None], 1.0)
-    # A calm day is one like any other: how calm says nothing of how strange days can be.
-    strengths: np.ndarray = np.where(days.told, np.maximum(_strength(best), _MEDIAN), -np.inf)
-    return strengths
 
 
 def _heavy(report: Report, days: _Days) -> np.ndarray:
