@@ -24,7 +24,7 @@ from lipservice_dagster.core.anomalies_text import (
 from lipservice_dagster.core.series import hidden_hours
 
 _DUE = 0.2
-_MAYBE = 2.0  # times the level: with the weights of `_weights` no series above it is told
+_MAYBE = 2.0  # times the level: beyond that a series is hardly ever told
 _BLOCK = 512
 _NEW_DISPERSION = 20.0
 """Of a pattern never seen: it may be one that comes in bursts, so it is judged as a very bursty one."""
@@ -59,10 +59,8 @@ def all_findings(report: Report) -> list[Finding]:
     # Errors are tested twice upwards (count, share), services and patterns up and down, warnings upwards only.
     is_error = (report.scope == "severity") & (report.subject == "error")
     trials = len(report.spans) * np.where((report.scope == "severity") & ~is_error, 1, 2)
-    p_up, p_down = (
-        _corrected(report, np.minimum(p_up * trials[:, None], 1.0)),
-        np.minimum(p_down * trials[:, None], 1.0),
-    )
+    p_up, p_down = (np.minimum(p * trials[:, None], 1.0) for p in (p_up, p_down))
+    p_up = _corrected(report, p_up)
     p_series = np.minimum(p_up.min(axis=1), p_down.min(axis=1))
     p_alone, z_alone = _appearances(report, appeared, silent & ~explained)
     p_series = np.where(appeared | silent, p_alone, p_series)
