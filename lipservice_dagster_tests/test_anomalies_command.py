@@ -92,6 +92,8 @@ def test_a_short_file_is_learnt_from():
         (text([*series()[:4], ("2026-03-02 03:30:00", "4")]), "line 6: it comes 1,800 s after"),
         (text(series()[:3]) + "2026-03-02 03:00:00\n", "line 5: 1 of 2 columns"),
         (text(series()[:2]), "2 points are too few"),
+        (text([*series()[:3], ("2126-03-02 03:00:00", "4")]), "line 5: it comes 36,524 days after"),
+        (text([*series()[:3], ("2026-03-02 03:00:00", "1e300")]), "line 5: the value 1e300 is too large"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_line(stdin, message):
@@ -105,6 +107,18 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path):
     result = CliRunner().invoke(cli, ["anomalies", str(tmp_path / "none.csv")])
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+@pytest.mark.parametrize("minutes", [22, 35, 55, 100, 7 * 60, 11 * 60, 20 * 60])
+def test_a_step_that_does_not_divide_a_day_is_judged_with_its_rhythm(minutes):
+    at = [START + timedelta(minutes=minutes * i) for i in range((18 if minutes < 120 else 60) * 1440 // minutes)]
+    hour = np.array([t.hour + t.minute / 60 for t in at])
+    values = np.random.default_rng(3).poisson(200 * (1 + 0.6 * np.cos(hour / 24 * 2 * np.pi)))
+    values[-5] *= 4
+    found = rows_of(run(text([(t.isoformat(), str(v)) for t, v in zip(at, values, strict=True)]), "--all"))
+    judged = [float(row["score"]) for row in found if row["score"]]
+    assert len(judged) > len(found) / 2
+    assert float(found[-5]["score"]) == max(judged) > 2
 
 
 def test_a_series_coarser_than_a_day_is_told_by_the_point_not_by_the_day():

@@ -18,6 +18,9 @@ from lipservice_dagster.core.anomalies_grid import DAY_SECONDS, IrregularSeriesE
 from lipservice_dagster.core.anomalies_points import LEAST_POINTS, judge
 from lipservice_dagster.core.anomalies_rules import RATIOS, Z_SCORES, judge_by_ratio, judge_by_zscore
 
+MOST = 2.0**53
+"""Greatest value that is read: beyond it not every whole number is a float of its own."""
+
 COLUMNS = ("timestamp", "value", "expected", "p_value", "score")
 _SHOWN_GAPS = 5
 _RULES = {"ratio": (judge_by_ratio, RATIOS[0]), "zscore": (judge_by_zscore, Z_SCORES[0])}
@@ -114,6 +117,10 @@ def _value(text: str, where: str) -> float:
         raise click.ClickException(f"{where}: the value {text!r} is no number") from None
     if not 0 <= value < math.inf:
         raise click.ClickException(f"{where}: the value {text} is no count; counts are 0 or more")
+    if value > MOST:
+        raise click.ClickException(
+            f"{where}: the value {text} is too large to be told from the next; at most {MOST:.0f}"
+        )
     return value
 
 
@@ -142,7 +149,7 @@ def _told(
         )
         return
     # A step of more than a day is judged as a day is: a point cannot raise more than one alarm.
-    days = len(judged) / on_grid.values.shape[1]
+    days = len(judged) * min(on_grid.step / DAY_SECONDS, 1.0)
     unit = "point" if on_grid.step > DAY_SECONDS else "day"
     yield (
         f"Judged: {len(judged):,}, from {rows.timestamps[judged[0]]} on. Flagged: {flagged:,} points. If nothing were "

@@ -6,9 +6,10 @@ The expectation stands in `anomalies_expectation`, the statistics in `anomalies_
 
 **Tests.** Each series with enough history is tested over every run of 1, 2, 3, 4, 6, 12 and 24 known hours against the
 negative binomial predictive of its window, up and down. Its p-value is that of its best run times the number of tests
-it had (Bonferroni; runs overlap, so this is on the safe side). A pattern without logs in the window is tested as new,
-one that is silent today as vanished. All series of the report go into one Benjamini–Hochberg procedure at `level`, in
-which services and severities, being few, have half of the total weight.
+it had (Bonferroni; runs overlap, so this is on the safe side), and no less than the series' own bursts or heavy tails
+make of it (`anomalies_own`). A pattern without logs in the window is tested as new, one that is silent today as
+vanished. All series of the report go into one Benjamini–Hochberg procedure at `level`, in which services and
+severities, being few, have half of the total weight.
 
 **Floors.** Whatever the p-value, a spike is at least `ratio` times what was expected and `least_logs` more, a drop the
 reverse: an anomaly is something to act upon. What rest-rows hold may be of any pattern of their service and severity

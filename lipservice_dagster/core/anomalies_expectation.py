@@ -52,9 +52,10 @@ class Expectation:
     ``mean`` (S, 24): expected weighted logs by hour. ``mean_weight`` (S,): Σw² of the days' weights in the mean (1/D
     for D equal days). ``dispersion`` (S, runs) and ``df`` (S, runs): φ of a prediction for each length in `RUNS`, and
     its degrees of freedom. ``days`` (S,): days of history that count, from the series' start on. ``has`` (S, D): which.
-    ``usual`` (S, D): what each of them should have had by the others. ``stopped`` (S,): series whose service was
-    silent when the window ended. ``first_weekend`` (S,): see `WEEKEND_SURPLUS`. ``log_weight`` (S,): what one stored
-    log stood for in the window (1 where nothing was sampled away).
+    ``left_out`` (S, D, 24): what each of them should have had by the others; ``told`` (S, D): days that could be
+    predicted and whose errors tell of today. ``stopped`` (S,): series whose service was silent when the window ended.
+    ``first_weekend`` (S,): see `WEEKEND_SURPLUS`. ``log_weight`` (S,): what one stored log stood for in the window (1
+    where nothing was sampled away).
     """
 
     mean: np.ndarray
@@ -63,7 +64,8 @@ class Expectation:
     df: np.ndarray
     days: np.ndarray
     has: np.ndarray
-    usual: np.ndarray
+    left_out: np.ndarray
+    told: np.ndarray
     stopped: np.ndarray
     first_weekend: np.ndarray
     log_weight: np.ndarray
@@ -141,7 +143,9 @@ def expect(
     log_weight = _log_weight(window, window_weight)
     mean = np.zeros((n, HOURS))
     mean_weight = np.ones(n)
-    usual = np.zeros((n, n_days))
+    # Half as precise: of a large day it is the largest array there is.
+    left_out = np.zeros((n, n_days, HOURS), dtype=np.float32)
+    told = np.zeros((n, n_days), dtype=bool)
     doubt = np.zeros(n)
     raw = np.full((n, len(RUNS)), np.nan)
     size = np.zeros((n, len(RUNS)))
@@ -165,7 +169,7 @@ def expect(
                 of_service = (shape_today[service], shape_left_out[service]) if own else None
                 block = predict(y, has[rows], ways, of_service, tells[rows])
                 mean[rows], mean_weight[rows] = block.today, block.weight
-                usual[rows], doubt[rows] = block.left_out.sum(axis=2), block.doubt
+                left_out[rows], told[rows], doubt[rows] = block.left_out, block.valid & has[rows], block.doubt
                 if not own:
                     shape_today[slot[rows]] = block.shape_today
                     shape_left_out[slot[rows]] = block.shape_left_out
@@ -176,7 +180,19 @@ def expect(
     dispersion = np.maximum(dispersion, doubt[:, None])
     first_weekend = ~known & (day.weekday() >= 5)
     dispersion[~known & ~first_weekend] += _UNKNOWN_CLASS
-    return Expectation(mean, mean_weight, dispersion, df, effective, has, usual, stopped, first_weekend, log_weight)
+    return Expectation(
+        mean=mean,
+        mean_weight=mean_weight,
+        dispersion=dispersion,
+        df=df,
+        days=effective,
+        has=has,
+        left_out=left_out,
+        told=told,
+        stopped=stopped,
+        first_weekend=first_weekend,
+        log_weight=log_weight,
+    )
 
 
 def _classes(has: np.ndarray, days: Sequence[date], day: date) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lipservice_dagster.core import anomalies_statistics as statistics
 from lipservice_dagster.core.anomalies_expectation import WEEKEND_SURPLUS
+from lipservice_dagster.core.anomalies_own import by_own_window, silent_by_chance
 from lipservice_dagster.core.anomalies_report import Report, history_days
 from lipservice_dagster.core.anomalies_runs import Run, deviating, separate
 from lipservice_dagster.core.anomalies_text import (
@@ -23,6 +24,8 @@ from lipservice_dagster.core.anomalies_text import (
 from lipservice_dagster.core.series import hidden_hours
 
 _DUE = 0.2
+_MAYBE = 2.0  # times the level: beyond that a series is hardly ever told
+_BLOCK = 512
 _NEW_DISPERSION = 20.0
 """Of a pattern never seen: it may be one that comes in bursts, so it is judged as a very bursty one."""
 
@@ -56,7 +59,9 @@ def all_findings(report: Report) -> list[Finding]:
     # Errors are tested twice upwards (count, share), services and patterns up and down, warnings upwards only.
     is_error = (report.scope == "severity") & (report.subject == "error")
     trials = len(report.spans) * np.where((report.scope == "severity") & ~is_error, 1, 2)
-    p_series = np.minimum(np.minimum(p_up.min(axis=1), p_down.min(axis=1)) * trials, 1.0)
+    p_up, p_down = (np.minimum(p * trials[:, None], 1.0) for p in (p_up, p_down))
+    p_up = _corrected(report, p_up)
+    p_series = np.minimum(p_up.min(axis=1), p_down.min(axis=1))
     p_alone, z_alone = _appearances(report, appeared, silent & ~explained)
     p_series = np.where(appeared | silent, p_alone, p_series)
 
@@ -65,10 +70,8 @@ def all_findings(report: Report) -> list[Finding]:
     q = np.ones(n)
     q[tested] = statistics.false_discovery(p_series[tested], weight)
     crit = np.zeros(n)
-    rejected = q[tested] <= settings.level
-    if rejected.any():
-        # The largest p that was rejected, and a hair more: times and over the weight is not quite the same p again.
-        crit[tested] = weight * (p_series[tested] / weight)[rejected].max() * (1 + 1e-9)
+    # A run counts where its series would by it alone: up to the procedure's bound, not to the largest p beneath it.
+    crit[tested] = weight * settings.level * (q[tested] <= settings.level).mean() if len(tested) else 0.0
 
     found: list[Finding] = []
     for s in np.flatnonzero(report.tested & (q <= settings.level)).tolist():
@@ -77,12 +80,21 @@ def all_findings(report: Report) -> list[Finding]:
             continue
         scale = float(q[s]) / max(float(p_series[s]), 1e-300)
         for kind, p, z in (ERROR_SURGE if is_error[s] else RATE_SPIKE, p_up, z_up), (RATE_DROP, p_down, z_down):
-            corrected = np.minimum(p[s] * trials[s], 1.0)
             found += [
                 _run_finding(report, s, kind, run, min(run.p_value * scale, settings.level))
-                for run in _stretches(report, s, kind, corrected, z[s], by_share[s], float(crit[s]))
+                for run in _stretches(report, s, kind, p[s], z[s], by_share[s], float(crit[s]))
             ]
     return found
+
+
+def _corrected(report: Report, p: np.ndarray) -> np.ndarray:
+    """The p-values of too much (S, runs), no less than the series' own window makes of them."""
+    corrected = p.copy()
+    strange = np.flatnonzero(p.min(axis=1, initial=1.0) <= _MAYBE * report.settings.level)
+    for at in range(0, len(strange), _BLOCK):
+        rows = strange[at : at + _BLOCK]
+        corrected[rows] = by_own_window(report, rows, p[rows])
+    return corrected
 
 
 def _much_more(report: Report, much: np.ndarray, little: np.ndarray) -> np.ndarray:
@@ -196,6 +208,7 @@ def _appearances(report: Report, appeared: np.ndarray, silent: np.ndarray) -> tu
         report.log_weight[gone],
         upper=False,
     )
+    p[gone] = np.maximum(p[gone], silent_by_chance(report, gone))
     return p, z
 
 
@@ -209,7 +222,7 @@ def _expected_back(report: Report) -> np.ndarray:
     if not e.has.shape[1]:
         return np.zeros(len(e.has), dtype=bool)
     had = np.nan_to_num(report.series.window).sum(axis=2) > 0
-    due = e.has & (e.usual >= _DUE * e.mean.sum(axis=1, keepdims=True))
+    due = e.has & (e.left_out.sum(axis=2) >= _DUE * e.mean.sum(axis=1, keepdims=True))
     times = (had & due).sum(axis=1)
     regular = (times >= settings.regular * due.sum(axis=1)) & (times >= settings.min_days)
     last = due.shape[1] - 1 - due[:, ::-1].argmax(axis=1)

@@ -62,9 +62,6 @@ def _explains(report: Report, above: Finding, finding: Finding) -> bool:
     falls = finding.kind in (RATE_DROP, VANISHED_PATTERN)
     if finding.kind == NEW_PATTERN or falls != (above.kind == RATE_DROP):
         return False
-    overlap = min(above.end, finding.end) - max(above.start, finding.start)
-    if 2 * overlap < finding.end - finding.start:
-        return False
     return not _goes_beyond(report, above.series, finding, falls)
 
 

@@ -26,6 +26,7 @@ from datetime import date
 import numpy as np
 
 from lipservice_dagster.core import anomalies_statistics as statistics
+from lipservice_dagster.core.anomalies_bursts import QUIET, Sizes, as_many
 from lipservice_dagster.core.anomalies_calibration import Prior, Relapses, block_maxima, tail_of_maxima
 from lipservice_dagster.core.anomalies_expectation import PRIOR_DF, PRIOR_DISPERSION
 from lipservice_dagster.core.anomalies_levels import Runs, levels, ratio, run_sum, runs, usual_ratio
@@ -52,6 +53,10 @@ _HOURS = 24
 _BRIEF_SCALE, _BRIEF_SHARE = 2.5, 0.1
 _LATER_HALF, _LAST_QUARTER, _LAST_POINT = 0.4, 0.25, -1.0
 _RELAPSE_DAYS = 0.5
+# Of two days each is told by the other alone, so the errors of one are those of the other with the sign turned, and the
+# rhythm that fits them best was chosen by them too; with more days both fade. Measured as the rate of false alarms
+# after two, three and six days (benchmarks/anomalies.py).
+_MIRRORED = 0.8
 _BLOCKS = 4
 # How many independent tests a run length is worth falls with its length, and all together they are worth so many; both
 # measured on clean negative binomial series (benchmarks/anomalies.py).
@@ -167,7 +172,7 @@ class _Today:
     ``counts`` (believable, but for 0 where not known), ``usual`` (what the rhythm says), ``known`` and ``past`` (known
     and before the day), each (S, T). ``raw`` (S, T): the counts as they are, 0 where not known. ``weight`` (S,) and
     ``inflate`` (S,): see `Prediction.weight`, and 1 + that of window days. ``enough`` (S,): whether the day can be
-    judged.
+    judged. ``independent`` (S,): the share of the past errors that tells anything of its own.
     """
 
     counts: np.ndarray
@@ -178,6 +183,7 @@ class _Today:
     weight: np.ndarray
     inflate: np.ndarray
     enough: np.ndarray
+    independent: np.ndarray
 
 
 def _today(memory: _Memory, days: Sequence[date], window: slice, d: int) -> _Today:
@@ -206,6 +212,7 @@ def _today(memory: _Memory, days: Sequence[date], window: slice, d: int) -> _Tod
         raw=memory.values[:, window.start : d + 1].reshape(s, -1),
         weight=prediction.weight,
         inflate=1 + prediction.left_out_weight.mean(axis=1),
+        independent=1 - _MIRRORED * (2 / np.maximum(has.sum(axis=1), 2)) ** 4,
         enough=(past.sum(axis=1) >= max(_ENOUGH_OF_A_DAY * n, LEAST_POINTS)) & has.any(axis=1),
     )
 
@@ -236,6 +243,7 @@ def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray,
     hour = min((m for m in lengths if m * _HOURS >= n), default=lengths[-1])
     parts = slice(d * memory.blocks, (d + 1) * memory.blocks)
     unit, prior = np.ones(s), np.full(s, PRIOR_DISPERSION)
+    bursts = _Bursts.of(today, n)
     for i, length in enumerate(lengths):
         of_length = runs(today.counts, today.usual, today.known, today.past, factors, length)
         spread = _spread(of_length, today, None if length == 1 else unit, prior)
@@ -267,6 +275,8 @@ def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray,
             maxima[:, parts] = block_maxima(strength, memory.blocks)
             shift = np.log(memory.blocks)
             strength = (strength + shift - location[:, None]) / scale[:, None] - shift
+            if up and bursts is not None:
+                strength[bursts.rows] = np.minimum(strength[bursts.rows], bursts.strengths(length, n))
             if length < hour:
                 strength = strength / _BRIEF_SCALE + np.log(_BRIEF_SHARE)
             better = strength > best
@@ -275,6 +285,47 @@ def _strongest_runs(memory: _Memory, today: _Today, d: int) -> tuple[np.ndarray,
             rises = np.where(better, up, rises)
             there = of_length.there[:, -n:]
     return best, expected, rises
+
+
+@dataclass(frozen=True)
+class _Bursts:
+    """The series ``rows`` (B,) of a day that have bursts in quiet slots, and their stretch of points, each (B, T):
+    ``counts``, which are ``active`` in quiet slots, and which ``past``; and the ``sizes`` of the past ones.
+    """
+
+    rows: np.ndarray
+    counts: np.ndarray
+    active: np.ndarray
+    past: np.ndarray
+    sizes: Sizes
+
+    @classmethod
+    def of(cls, today: _Today, n: int) -> _Bursts | None:
+        s = len(today.raw)
+        there = (today.past & (today.raw > 0)).reshape(s, -1, n).sum(axis=1)
+        quiet = there < QUIET * today.past.reshape(s, -1, n).sum(axis=1)
+        active = np.tile(quiet, (1, today.raw.shape[1] // n)) & today.known & (today.raw > 0)
+        rows = np.flatnonzero((active & today.past).any(axis=1))
+        sizes = Sizes.of(today.raw[rows], active[rows] & today.past[rows])
+        kept = np.flatnonzero(sizes.are_bursts)
+        if not len(kept):
+            return None
+        rows = rows[kept]
+        return cls(rows, today.raw[rows], active[rows], today.past[rows], sizes.of_rows(kept))
+
+    def strengths(self, length: int, n: int) -> np.ndarray:
+        """(B, n): minus the logarithm of how often a day has bursts like those of the runs that end at its points;
+        infinite for runs that are not mostly made of bursts."""
+        bursts, all_counts = run_sum(self.counts * self.active, length), run_sum(self.counts, length)
+        slots = run_sum(self.active.astype(float), length)
+        runs_of = np.maximum(self.past.sum(axis=1), 1)
+        mean = (slots * self.past).sum(axis=1) / runs_of
+        variance = (slots**2 * self.past).sum(axis=1) / runs_of - mean**2
+        k, logs = np.maximum(slots[:, -n:], 1.0), np.maximum(bursts[:, -n:], 1.0)
+        shape = k.shape
+        likely = as_many(k, np.broadcast_to(mean[:, None], shape), np.broadcast_to(variance[:, None], shape))
+        likely = np.maximum(likely * self.sizes.as_large(logs / k), 1e-300)
+        return np.where(2 * bursts[:, -n:] >= all_counts[:, -n:], -np.log(likely * n), np.inf)
 
 
 @dataclass(frozen=True)
@@ -300,6 +351,6 @@ def _spread(of_length: Runs, today: _Today, unit: np.ndarray | None, prior: np.n
     raw = ratio(squares - unit * first, second)
     # What the runs tell of φ: as many as are independent, by the share of their variance that is not Poisson's.
     extra = np.maximum(raw, prior) * ratio(second, first)
-    own = count / max(1.0, of_length.length / 1.5) * ratio(extra, unit + extra) ** 2
+    own = today.independent * count / max(1.0, of_length.length / 1.5) * ratio(extra, unit + extra) ** 2
     dispersion = np.maximum((PRIOR_DF * prior + own * raw) / (PRIOR_DF + own), _LEAST_DISPERSION)
     return _Spread(unit, dispersion, PRIOR_DF + own)

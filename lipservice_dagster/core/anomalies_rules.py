@@ -25,6 +25,7 @@ from lipservice_dagster.core.anomalies_text import (
     RATE_DROP,
     RATE_SPIKE,
     count,
+    ratio_of,
     shown,
     times,
 )
@@ -179,7 +180,7 @@ def _row(
     most = direction * float((direction * scores[start:end]).max())
     p_value, confidence = sure(most)
     is_surge = keys["scope"] == "severity" and keys["subject"] == "error"
-    ratio = observed / expected if expected > 0 else None
+    ratio = ratio_of(observed, expected)
     what = keys["service"] or "a service without a name"
     if keys["scope"] != "service":
         what += f", {keys['subject'] if keys['scope'] == 'severity' else shown(keys['template'])},"

@@ -15,6 +15,7 @@ LOW, MEDIUM, HIGH = "low", "medium", "high"
 _SHOWN_TEMPLATE = 80
 _LARGE_SHARE = 0.1
 _MANY = 100.0
+_HARDLY_A_LOG = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,18 @@ class Finding:
 
     @property
     def ratio(self) -> float | None:
-        """Observed over expected; ``None`` where nothing was expected."""
-        return self.observed / self.expected if self.expected > 0 else None
+        """Observed over expected; ``None`` where next to nothing was expected (`ratio_of`)."""
+        return ratio_of(self.observed, self.expected)
 
     def caused_by(self, template: str) -> Finding:
         """The same with its cause named."""
         return replace(self, cause=template)
+
+
+def ratio_of(observed: float, expected: float) -> float | None:
+    """Observed over expected; ``None`` where less than a tenth of a log was expected: how many times that is tells how
+    a mean was smoothed, and nothing of what happened."""
+    return observed / expected if expected >= _HARDLY_A_LOG else None
 
 
 def confidence(q_value: float) -> float:
@@ -86,7 +93,8 @@ def severity(finding: Finding, scope: str, subject: str) -> str:
 
 
 def _by_effect(finding: Finding, scope: str, subject: str) -> str:
-    ratio = finding.ratio if finding.ratio is not None else float("inf")
+    # Weighted counts are sums of broken numbers: four times is not to be three times for the last digit.
+    ratio = round(finding.ratio, 9) if finding.ratio is not None else float("inf")
     of_errors = finding.error_share >= 0.5
     if finding.kind == ERROR_SURGE:
         return HIGH if ratio >= 3 else MEDIUM
@@ -130,11 +138,15 @@ def explanation(finding: Finding, service: str, environment: str, scope: str, su
             f"usual: {observed} errors where about {expected} would fit its volume." + _mostly(finding)
         )
     if finding.kind == ERROR_SURGE and finding.share is not None and finding.usual_share is not None:
-        text = f"{name} logged {times(finding.ratio)} its usual errors {when}: {observed} where about {expected} were "
+        text = f"{name} logged {times(finding.ratio)} its usual errors {when}: {observed} where about {expected} were"
+        if finding.ratio is None:
+            text = f"{name} logged {observed} errors {when}, where none were"
         return (
-            f"{text}expected, {percent(finding.share)} of its logs where {percent(finding.usual_share)} is usual."
+            f"{text} expected, {percent(finding.share)} of its logs where {percent(finding.usual_share)} is usual."
             + _mostly(finding)
         )
+    if finding.ratio is None:
+        return f"{what} logged {observed} {when}, where none were expected." + _mostly(finding)
     if scope == "service":
         text = f"{what} logged {times(finding.ratio)} its usual volume {when}"
     else:

@@ -21,7 +21,7 @@ import pandas as pd
 import scipy
 
 from lipservice_dagster.core.frames import ERROR_SEVERITIES, HOURS, REST_ID, hours_matrix
-from lipservice_dagster.core.rewording import Life, continued
+from lipservice_dagster.core.rewording import ERRORS, Life, continued
 from lipservice_sampler.text import signature as signature_of
 
 KEYS = ("service", "environment", "scope", "subject", "template")
@@ -254,7 +254,7 @@ def _one_statement(
 def _severity_class(sums: np.ndarray) -> np.ndarray:
     """(n,): 2 for patterns of errors, 1 for those of warnings, 0 for others, by what most of their logs are."""
     logs, errors, warnings = sums[:, 0], sums[:, 2], sums[:, 3]
-    return np.where(2 * errors >= logs, 2, np.where(2 * warnings >= logs, 1, 0))
+    return np.where(2 * errors >= logs, ERRORS, np.where(2 * warnings >= logs, 1, 0))
 
 
 def _renamed(rows: pd.DataFrame, signature: pd.Series, joined: Joined) -> pd.Series:

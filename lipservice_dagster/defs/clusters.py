@@ -15,7 +15,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
     """The asset."""
 
     @team_day_asset(
-        partitions=partitions, fills=["clusters"], kinds={"python", "scikitlearn", "postgres"}, code_version="2"
+        partitions=partitions, fills=["clusters"], kinds={"python", "scikitlearn", "postgres"}, code_version="3"
     )
     def clusters(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], signatures: TeamDayTables

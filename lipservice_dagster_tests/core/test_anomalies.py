@@ -25,7 +25,7 @@ from lipservice_dagster.core.anomalies import (
 )
 from lipservice_dagster.core.anomalies_expectation import expect, history
 from lipservice_dagster.core.anomalies_report import parents
-from lipservice_dagster.core.anomalies_text import confidence
+from lipservice_dagster.core.anomalies_text import RATE_SPIKE, Finding, confidence, explanation, severity
 from lipservice_dagster.core.frames import ANOMALIES
 from lipservice_dagster.core.series import KEYS, Series
 from lipservice_dagster.local.demo_logs import incidents, team_ids
@@ -105,8 +105,9 @@ def test_plain_rules_raise_far_more_alarms_on_the_same_days():
 def test_a_pattern_at_five_times_its_rate_for_two_hours_is_found_where_it_is(seed):
     series = world(seed)
     i = index(series, "pattern", "p3")
-    series.today[i, 10:12] = np.random.default_rng(seed).poisson(5 * 20, 2)
-    series.window[i] = np.random.default_rng(seed + 50).poisson(20, series.window[i].shape)
+    rng = np.random.default_rng(seed + 50)
+    series.window[i], series.today[i] = rng.poisson(20, series.window[i].shape), rng.poisson(20, 24)
+    series.today[i, 10:12] = rng.poisson(5 * 20, 2)
     row = only(found(series))
     assert (row["kind"], row["scope"], row["subject"], row["service"]) == ("rate_spike", "pattern", "p3", "s0")
     assert (row["start_hour"], row["end_hour"]) == (10, 12)
@@ -115,6 +116,25 @@ def test_a_pattern_at_five_times_its_rate_for_two_hours_is_found_where_it_is(see
     assert row["z"] > 4
     assert row["p_value"] < 0.01
     assert row["confidence"] > 0.7
+
+
+@pytest.mark.parametrize("others", [0, 30])
+def test_a_spike_hides_no_outage_of_the_same_day_and_makes_none_of_ordinary_hours(others):
+    def services(seed: int, silent: slice) -> Series:
+        rng = np.random.default_rng(seed)
+        mean = 200 * (1 + 0.6 * np.cos(np.arange(24) / 24 * 2 * np.pi))
+        counts = rng.poisson(mean * rng.gamma(20, 1 / 20, (others + 1, 15, 24))).astype(float)
+        counts[0, -1, 3:6] *= 20
+        counts[0, -1, silent] = 0
+        keys = pd.DataFrame([(f"s{i:02}", "", "service", "", "") for i in range(others + 1)], columns=list(KEYS))
+        return Series(keys, tuple(DAY - timedelta(days=n) for n in range(14, 0, -1)), counts[:, -1], counts[:, :-1])
+
+    for seed in range(4):
+        both = found(services(seed, slice(12, 17))).sort_values("start_hour")
+        assert both["kind"].tolist() == ["rate_spike", "rate_drop"]
+        assert both["service"].tolist() == ["s00", "s00"]
+        assert both["start_hour"].tolist() == [3, 12]
+        assert only(found(services(seed, slice(0))))["kind"] == "rate_spike"
 
 
 def test_a_spike_of_a_service_is_one_anomaly_with_the_numbers_in_words():
@@ -773,3 +793,46 @@ def test_the_incidents_of_the_demo_are_found_and_nothing_else_is_high(seed):
             assert any(row.kind == incident.kind and tells_of(row, incident) for row in rows), incident
         for row in rows:
             assert row.severity != "high" or any(tells_of(row, i) for i in of_team), row.explanation
+
+
+def finding(observed: float, expected: float) -> Finding:
+    return Finding(0, RATE_SPIKE, 3, 5, observed, expected, 1e-9, 1e-9, 9.0, (3, 4), 14)
+
+
+def test_next_to_nothing_expected_makes_no_multiple():
+    nothing = finding(1000.0, 6.8e-24)
+    assert nothing.ratio is None
+    assert explanation(nothing, "shop", "", "service", "", "") == (
+        "shop logged 1,000 from 03:00 to 05:00 UTC, where none were expected."
+    )
+    assert severity(nothing, "service", "") == "high"
+    assert finding(1000.0, 0.1).ratio == pytest.approx(10_000)
+
+
+def test_four_times_is_four_times_for_all_that_floats_make_of_it():
+    just = finding(4 * 0.3, 0.1 + 0.2)
+    assert just.observed / just.expected < 4
+    assert severity(just, "service", "") == "high"
+    assert severity(finding(3.9, 1.0), "service", "") == "medium"
+
+
+def test_neither_rule_nor_report_tells_of_astronomic_multiples():
+    series = world(0, days=14)
+    i = index(series, "pattern", "p6")
+    series.window[i] = 0
+    series.window[i, :, 3] = 1e-23
+    series.today[i, 3] = 600
+    for told in (found(series), ratio_rule(series, team_id=7, day=DAY)):
+        row = told[told["subject"] == "p6"].iloc[0]
+        assert np.isnan(row["ratio"])
+        assert len(row["explanation"]) < 200
+
+
+@pytest.mark.parametrize("at", [5, 12, 19])
+def test_a_pattern_that_spikes_at_another_time_than_its_service_is_told_beside_it(at):
+    series = world(1)
+    for i in range(7):
+        put(series, f"p{i}", slice(14, 17), 5.0)
+    put(series, "p3", slice(at, at + 3), 5.0)
+    told = found(series)
+    assert set(zip(told["scope"], told["subject"], strict=True)) == {("service", ""), ("pattern", "p3")}

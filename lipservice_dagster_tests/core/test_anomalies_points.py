@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.anomalies import simulate
+from benchmarks.anomalies import SPORADIC, simulate
 from benchmarks.detectors import Scored, rate_at
 from lipservice_dagster.core.anomalies_calibration import Prior, Relapses, tail_of_maxima
 from lipservice_dagster.core.anomalies_points import Judged, judge
@@ -95,7 +95,7 @@ def test_weekends_are_learnt_within_two_weeks():
     values = counts(4, 28, week=0.3)
     found = flags(values)
     assert found[5].any()
-    assert found[12:].sum() <= 1
+    assert found[12:].sum() <= 2
     values[0, 23] = np.round(values[0, 23] * 0.3)  # a Wednesday like a Sunday
     assert flags(values)[23].any()
 
@@ -144,6 +144,26 @@ def test_five_minutes_and_days_are_steps_too():
     assert np.argwhere(flags(daily))[:, 0].tolist() == [50]
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_five_minutes_tell_less_than_an_hour_of_a_smaller_rise(seed):
+    """Real series burst for minutes far more often than any model of them says."""
+    point = np.random.default_rng(seed).poisson(20, (1, 14, 288)).astype(float)
+    hour = point.copy()
+    point[0, 12, 100] = 70
+    hour[0, 12, 100:112] += 14
+    assert judged(point).score[0, 12, 100] < 4
+    assert judged(hour).score[0, 12, 100:112].max() > 2.5
+
+
+def test_a_short_history_is_sure_of_no_rate_that_it_has_seen_too_few_days_for():
+    """The same spike, which a model of the counts takes for one in 10¹² days after three days of them."""
+    few, many = counts(0, 4), counts(0, 21)
+    for values in (few, many):
+        values[0, -1, 10] *= 6
+    few_days, many_days = (judged(values).score[0, -1, 10] for values in (few, many))
+    assert 2.5 < few_days < 4 < 6 < many_days < 12
+
+
 def test_three_days_are_enough_for_a_clear_spike():
     found = []
     for seed in range(10):
@@ -162,12 +182,23 @@ def test_the_first_day_is_only_learnt_from():
     assert np.isneginf(judge(np.zeros((2, 0, 24)), []).score).all()
 
 
-@pytest.mark.parametrize(("history", "weekly"), [(14, True), (3, False)])
+@pytest.mark.parametrize(("history", "weekly"), [(14, True), (3, False), (2, False)])
 def test_the_stated_rate_of_false_alarms_is_the_measured_one(history, weekly):
     world = simulate(31, 400, history + 1, weekly)
     score = judge(world.counts, world.days).score[:, -1]
     measured = rate_at([Scored(score, np.ones(score.shape, dtype=bool), 24)], -np.log10(0.5))
     assert 0.5 / 1.5 < measured < 0.5 * 1.5
+
+
+@pytest.mark.parametrize("name", [n for n in SPORADIC if "active" in n])
+def test_bursts_at_any_hour_are_hardly_ever_flagged_and_far_greater_ones_are(name):
+    """A tenth would be the stated rate twice over; by the model of steady counts alone it is 0.17 to 0.42 a day."""
+    values = SPORADIC[name](np.random.default_rng(8), (40, 21, 24))
+    score = judge(values, days(21)).score
+    flat = score[:, 14:].reshape(40, -1)
+    assert rate_at([Scored(flat, np.ones(flat.shape, dtype=bool), 24)], ONCE_IN_20_DAYS) < 0.1
+    values[:, 20, 10:14] += 20 * values.max(axis=(1, 2))[:, None]
+    assert (judge(values, days(21)).score[:, 20, 10:14].max(axis=1) >= ONCE_IN_20_DAYS).mean() > 0.9
 
 
 def test_p_values_and_scores_say_the_same():

@@ -188,6 +188,18 @@ def test_the_order_of_rows_changes_nothing(pairs, random):
     assert same(cluster(rows), cluster(rows.iloc[shuffled]))
 
 
+def test_sums_of_broken_weights_are_the_same_in_whatever_order_their_rows_come():
+    rows = pd.concat(
+        [frame(TEMPLATES[:3], env).assign(weighted_logs=w) for env, w in zip("abc", [0.1, 0.2, 0.3], strict=True)]
+    )
+    sums = {
+        tuple(cluster(rows.iloc[list(order)])["weighted_logs"])
+        for order in itertools.permutations(range(0, len(rows), 3))
+    }
+    assert len(sums) == 1
+    assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1
+
+
 @settings(max_examples=40, deadline=None)
 @given(BAGS)
 def test_families_are_those_of_dbscan_over_all_distances(pairs):
@@ -222,6 +234,19 @@ def test_blocks_do_not_change_the_forest(monkeypatch):
     once = cluster(rows)
     monkeypatch.setattr(clustering, "_BLOCK_PAIRS", 200)
     assert same(once, cluster(rows))
+
+
+@pytest.mark.parametrize("others", [20, 100])
+@pytest.mark.parametrize("frame_of", ["payment gateway timed out for {}", "tenant {} synced", "user {} logged in"])
+def test_a_family_stays_whole_however_large_a_share_of_the_day_it_is(frame_of, others):
+    """A template for each of so many rare words, beside templates that share nothing with any other."""
+    rng = np.random.default_rng(4)
+    rare = iter(dict.fromkeys("".join(rng.choice(list("bcdfghklmnprstvz"), 7)) for _ in range(1_000)))
+    noise = [("a", " ".join(next(rare) for _ in range(4)), 1) for _ in range(others)]
+    members = [("a", frame_of.format(next(rare)), 1) for _ in range(320)]
+    for k in (5, 40, 80, 160, 320):
+        sizes = cluster(frame([*members[:k], *noise]))["size"]
+        assert sizes.tolist() == [k, *[1] * others] or sorted(sizes)[-2:] == [1, k]
 
 
 def test_a_chain_is_cut_into_families_that_hang_together():
