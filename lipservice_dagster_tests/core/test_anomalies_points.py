@@ -190,13 +190,13 @@ def test_the_stated_rate_of_false_alarms_is_the_measured_one(history, weekly):
     assert 0.5 / 1.5 < measured < 0.5 * 1.5
 
 
-@pytest.mark.parametrize("name", [n for n in SPORADIC if "active" in n])
+@pytest.mark.parametrize("name", [n for n in SPORADIC if n.startswith(("5% ", "10% "))])
 def test_bursts_at_any_hour_are_hardly_ever_flagged_and_far_greater_ones_are(name):
-    """A tenth would be the stated rate twice over; by the model of steady counts alone it is 0.17 to 0.42 a day."""
+    """By the model of steady counts alone the rate is 0.16 and 0.36 a day where 0.05 is stated."""
     values = SPORADIC[name](np.random.default_rng(8), (40, 21, 24))
     score = judge(values, days(21)).score
     flat = score[:, 14:].reshape(40, -1)
-    assert rate_at([Scored(flat, np.ones(flat.shape, dtype=bool), 24)], ONCE_IN_20_DAYS) < 0.1
+    assert rate_at([Scored(flat, np.ones(flat.shape, dtype=bool), 24)], ONCE_IN_20_DAYS) < 0.075
     values[:, 20, 10:14] += 20 * values.max(axis=(1, 2))[:, None]
     assert (judge(values, days(21)).score[:, 20, 10:14].max(axis=1) >= ONCE_IN_20_DAYS).mean() > 0.9
 
