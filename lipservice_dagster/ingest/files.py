@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from lipservice_dagster.ingest_reader import IngestSummary, Reader, lines_of
+from lipservice_dagster.ingest.reader import IngestSummary, Reader, lines_of
 from lipservice_dagster.local.log_store import LogStoreError, LogWriter
 
 _ROWS_SHOWN = 40

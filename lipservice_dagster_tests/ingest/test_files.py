@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipservice_dagster import ingest_reader
+from lipservice_dagster.ingest import reader as ingest_reader
 from lipservice_dagster.ingest import IngestError, ingest, run_ingest
-from lipservice_dagster.ingest_lines import read_line
-from lipservice_dagster.ingest_reader import NO_TIME, OUT_OF_RANGE, TOO_LONG, IngestSummary, lines_of
+from lipservice_dagster.ingest.lines import read_line
+from lipservice_dagster.ingest.reader import NO_TIME, OUT_OF_RANGE, TOO_LONG, IngestSummary, lines_of
 from lipservice_dagster.local.log_store import counts
 
 NOW = datetime(2026, 9, 12, 8, 30, tzinfo=UTC)

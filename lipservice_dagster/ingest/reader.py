@@ -12,7 +12,9 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import pyarrow as pa
 
-from lipservice_dagster.ingest_lines import DAY_US, SEVERITY_NUMBERS, Line, read_line
+from lipservice_dagster.ingest.lines import read_line
+from lipservice_dagster.ingest.objects import Line
+from lipservice_dagster.ingest.text import DAY_US, SEVERITY_NUMBERS
 from lipservice_dagster.local.ids import uuids
 from lipservice_dagster.local.log_store import ATTRIBUTES, FIRST_DAY, LAST_DAY, LOGS_SCHEMA, TIMESTAMP, LogWriter
 

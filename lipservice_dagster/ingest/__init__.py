@@ -1,0 +1,5 @@
+"""Files of other programs' logs into the embedded log store: formats, times, severities, and what was read before."""
+
+from lipservice_dagster.ingest.files import IngestError, ingest, run_ingest
+
+__all__ = ["IngestError", "ingest", "run_ingest"]
