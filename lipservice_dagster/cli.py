@@ -150,7 +150,12 @@ def dev(port: int | None) -> None:
 @click.option("--service", help="Name of the service, for lines that do not say theirs.")
 @click.option("--day", type=DAY, help="Put all logs on this UTC day; the time of day in a line is kept.")
 @click.option("--environment", default="", help="Environment of the service, such as production.")
-@click.option("--year", type=click.IntRange(1970, 2299), help="Year of times that name none. Default: this year.")
+@click.option(
+    "--year",
+    type=click.IntRange(1970, 2299),
+    help="Year of times that name none. Default: the latest that is not after the file.",
+)
+@click.option("--again", is_flag=True, help="Store also what was stored before.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Write the lines that could not be read to this file.")
 def ingest(
     files: tuple[Path, ...],
@@ -159,12 +164,15 @@ def ingest(
     day: date | None,
     environment: str,
     year: int | None,
+    again: bool,
     rejects: Path | None,
 ) -> None:
-    """Read FILES (or standard input: none, or -) into the embedded log store, one log a line.
+    """Read FILES, folders of them, or standard input (none, or -) into the embedded log store.
 
-    A line is text or a JSON object. Timestamps and severities are found in the lines; --day puts lines without a date
-    on a day. What cannot be read is counted and shown.
+    Lines are text, syslog, JSON, logfmt or a container runtime's; OpenTelemetry's logs are read in JSON and protobuf;
+    gzip, zstd, xz and bzip2 are unpacked. Timestamps, severities and services are found in the lines, and the lines of
+    a stack trace become one log; --day puts lines without a date on a day. A file that was read before is left out, and
+    of one that has grown only what is new is read. What cannot be read is counted and shown.
 
     \b
     lipservice ingest app.log --team 7 --service shop --day yesterday
@@ -173,7 +181,7 @@ def ingest(
     from lipservice_dagster.commands import ingest as command
 
     settings = _settings()
-    sys.exit(command.run(settings, files, team_id, service, day, environment, year, rejects))
+    sys.exit(command.run(settings, files, team_id, service, day, environment, year, again, rejects))
 
 
 @cli.command()

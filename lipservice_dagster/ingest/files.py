@@ -1,34 +1,34 @@
-"""Reading text or JSON lines, from files or standard input, into the embedded log store.
+"""Reading files, folders or standard input into the embedded log store.
 
-Every line is counted once: read = stored + blank + unreadable. What is stored is published together at the end; an
-exception on the way, a full disk or Ctrl-C leave the store as it was.
+Every line is counted once: read = stored + joined + blank + unreadable. What is stored is published together at the
+end; an exception on the way, a full disk or Ctrl-C leave the store as it was.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
+import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypedDict
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from lipservice_dagster.ingest.reader import IngestSummary, Reader, lines_of
+from lipservice_dagster.ingest import ledger
+from lipservice_dagster.ingest.inputs import CHUNK_BYTES, IngestError, Input, Source, opened, pieces_of, sources_of
+from lipservice_dagster.ingest.lines import read_line
+from lipservice_dagster.ingest.reader import IngestSummary, Known, Reader, microseconds
 from lipservice_dagster.local.log_store import LogStoreError, LogWriter
 
 _ROWS_SHOWN = 40
-
-
-class IngestError(RuntimeError):
-    """The input cannot be read; the text says what, where, and what to do."""
+_FILES_SHOWN = 5
 
 
 def ingest(
@@ -41,80 +41,109 @@ def ingest(
     now: datetime,
     environment: str = "",
     year: int | None = None,
+    again: bool = False,
+    by_file: bool = False,
     progress: Callable[[int], None] | None = None,
     rejects: BinaryIO | None = None,
 ) -> IngestSummary:
-    """Store the lines of `inputs` (files, ``.gz`` among them, or one stream) in the log store under `store`.
+    """Store the logs of `inputs` (files, folders of files, or one stream) in the log store under `store`.
 
-    `service` and `environment` are for lines that name none. With `day`, every line lands on that UTC day at its own
+    `service` and `environment` are for lines that name none. With `day`, every log lands on that UTC day at its own
     UTC time of day; a line without a time at that of the line before, the first at 00:00. Without it, a line without a
-    time has the time of the line before in its file, or is unreadable. `year` (else that of `now`) is for times that
-    name none. `now`, with a zone, becomes observed_timestamp. `progress` is called with the octets read of the inputs
-    so far (of compressed ones, as compressed). Unreadable lines are written to `rejects`.
+    time has the time of the line before in its file, or is unreadable. `year` is for times that name none; by default
+    it is the latest in which they do not lie after the last change of the file. `now`, with a zone, becomes
+    observed_timestamp.
 
-    Raises `IngestError` where an input cannot be read and `LogStoreError` where the store cannot be written; nothing is
-    stored then.
+    What the store holds already is not stored `again`: of a file that has grown since, only what follows is read.
+    `by_file` fills in what lines do not say: the service is the file's name, and lines before the first time in a file
+    get that one, or that of the file's last change where there is none.
+
+    `progress` is called with the octets read of the inputs so far (of compressed ones, as compressed). Unreadable lines
+    are written to `rejects`. Raises `IngestError` where an input cannot be read or the stream was stored before, and
+    `LogStoreError` where the store cannot be written; nothing is stored then.
     """
     if now.tzinfo is None:
         raise ValueError("now has no time zone; pass datetime.now(UTC)")
-    sources = [(str(path), path) for path in inputs] if isinstance(inputs, Sequence) else [("<stdin>", inputs)]
-    for name, source in sources:
-        if isinstance(source, Path) and not source.is_file():
-            what = "is a folder; name its files" if source.is_dir() else "is not there; check the path"
-            raise IngestError(f"{name} {what}. Nothing was stored.")
-    given = now.astimezone(UTC).year if year is None else year
-    reader = Reader(team_id, (service or "").encode(), environment.encode(), day, given, now, rejects)
+    sources, left_out = sources_of(inputs)
+    known = [] if again else ledger.entries(store, team_id)
+    met: list[Known] = []
+    reader = Reader(team_id, (service or "").encode(), environment.encode(), day, year, now, rejects)
     octets = done = 0
     with LogWriter(store) as writer:
-        for name, source in sources:
-            with _opened(name, source) as stream:
-                reader.start(name)
-                for lines, too_long in lines_of(stream):
-                    reader.read(writer, lines, too_long)
+        for source in sources:
+            met_before = None if again or source.path is None else ledger.begins_with(source, known, day)
+            if met_before is not None:
+                met.append(_known(source, *met_before))
+                if met_before[1]:
+                    continue
+            with opened(source) as stream:
+                head = stream.head()
+                reader.start(
+                    source.name, changed=_changed(source), **(_of_file(source, head, year, now) if by_file else {})
+                )
+                _skip(stream, met_before[0].octets if met_before else 0)
+                for piece in pieces_of(stream):
+                    if isinstance(piece, list):
+                        reader.records(writer, piece)
+                    else:
+                        reader.read(writer, *piece)
                     if progress is not None:
                         progress(done + stream.position())
+                reader.end(writer)
                 done += stream.position()
                 octets += stream.octets
+                entry = ledger.entry_of(
+                    source, at=now, day=day, octets=stream.octets, digest=stream.digest(), head=head
+                )
+            if source.path is None and (twice := [e for e in known if (e.digest, e.day) == (entry.digest, entry.day)]):
+                raise IngestError(
+                    f"{source.name} was stored before, as {twice[0].name} on {twice[0].at}. Nothing was stored;"
+                    " --again stores it once more."
+                )
+            if stream.octets:
+                ledger.add(writer, team_id, entry)
+                known.append(entry)
         reader.flush(writer)
-    return reader.summary(octets)
+    return replace(reader.summary(octets), known=tuple(met), left_out=tuple(left_out))
 
 
-class _Input:
-    """An input that counts the octets read of it and says what to do where it cannot be read."""
-
-    def __init__(self, name: str, stream: BinaryIO, raw: BinaryIO | None) -> None:
-        self._name, self._stream, self._raw = name, stream, raw
-        self.octets = 0
-
-    def read(self, size: int, /) -> bytes:
-        """The next octets, decompressed."""
-        try:
-            octets = self._stream.read(size)
-        except (OSError, EOFError, zlib.error) as error:  # gzip says EOFError where a file was cut off
-            raise IngestError(
-                f"Reading {self._name} failed after {self.octets:,} bytes: {error}. Nothing was stored; mend the file"
-                " or leave it out, and run it again."
-            ) from error
-        self.octets += len(octets)
-        return octets
-
-    def position(self) -> int:
-        """Octets read of the file itself; standard input cannot be asked."""
-        return self.octets if self._raw is None else self._raw.tell()
+def _known(source: Source, entry: ledger.Entry, whole: bool) -> Known:
+    return Known(source.name, f"{entry.name} on {entry.at}", entry.octets, whole)
 
 
-@contextmanager
-def _opened(name: str, source: Path | BinaryIO) -> Iterator[_Input]:
-    if not isinstance(source, Path):
-        yield _Input(name, source, None)
-        return
-    try:
-        raw = source.open("rb")
-    except OSError as error:
-        raise IngestError(f"Opening {name} failed: {error}. Nothing was stored; check its permissions.") from error
-    with raw:
-        packed = source.suffix == ".gz"
-        yield _Input(name, cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw, raw)
+def _skip(stream: Input, octets: int) -> None:
+    while octets and (part := stream.read(min(octets, CHUNK_BYTES))):
+        octets -= len(part)
+
+
+def _changed(source: Source) -> datetime | None:
+    return None if source.path is None else datetime.fromtimestamp(source.path.stat().st_mtime, UTC)
+
+
+class _OfFile(TypedDict, total=False):
+    """What a file says of lines that do not say it."""
+
+    service: bytes
+    untimed: int
+
+
+def _of_file(source: Source, head: bytes, year: int | None, now: datetime) -> _OfFile:
+    changed = min(_changed(source) or now, now)
+    times = (read_line(line, year or changed.year).timestamp for line in head.split(b"\n"))
+    at = next((time for time in times if time is not None), None)
+    found: _OfFile = {"untimed": microseconds(changed) if at is None else min(at, microseconds(changed))}
+    if source.path is not None:
+        found["service"] = service_name(source.path).encode()
+    return found
+
+
+# What rotation and packing add to the name of a log file: app.log.1.gz, app-20260910.log, app.2026-09-10.log.
+_ADDED = re.compile(r"(?:[.\-_](?:log|txt|out|json|jsonl|ndjson|gz|zst|xz|bz2|\d{1,10}|\d{4}-\d\d-\d\d|old))+$", re.I)
+
+
+def service_name(path: Path) -> str:
+    """The service that a file's name speaks of."""
+    return _ADDED.sub("", path.name) or path.name
 
 
 def run_ingest(
@@ -127,12 +156,13 @@ def run_ingest(
     now: datetime,
     environment: str = "",
     year: int | None = None,
+    again: bool = False,
     rejects: Path | None = None,
 ) -> int:
-    """Ingest files, or standard input where `paths` is empty or ``-``; show progress and the summary on a terminal.
+    """Ingest files and folders, or standard input where `paths` is empty or ``-``; show progress and the summary.
 
-    Returns the exit code: 0 if anything was stored, 1 if nothing was or something failed. Progress and errors go to
-    standard error, the summary to standard output.
+    Returns the exit code: 0 if anything was stored, or was before; 1 if nothing was or something failed. Progress and
+    errors go to standard error, the summary to standard output.
     """
     errors = Console(stderr=True)
     piped = not paths or list(paths) == [Path("-")]
@@ -149,6 +179,7 @@ def run_ingest(
                 now=now,
                 environment=environment,
                 year=year,
+                again=again,
                 progress=report,
                 rejects=sink,
             )
@@ -156,7 +187,7 @@ def run_ingest(
         _say(errors, f"error: {error}", style="red")
         return 1
     show(summary, Console())
-    return 0 if summary.stored else 1
+    return 0 if summary.stored or any(known.whole for known in summary.known) else 1
 
 
 @contextmanager
@@ -202,12 +233,22 @@ def show(summary: IngestSummary, console: Console) -> None:
     say = partial(_say, console)
     say(
         f"{summary.read:,} lines read ({summary.bytes / 1e6:,.1f} MB): {summary.stored:,} stored,"
-        f" {summary.blank:,} blank, {summary.not_stored:,} unreadable"
+        + f" {summary.joined:,} joined to the log before them," * bool(summary.joined)
+        + f" {summary.blank:,} blank, {summary.not_stored:,} unreadable"
     )
+    for before in summary.known:
+        what = f"{before.name} was stored before ({before.before}): left out; --again stores it once more"
+        if not before.whole:
+            what = f"{before.name} begins with what was stored before ({before.before}): only what follows was read"
+        say(f"warning: {what}", style="yellow")
+    if summary.left_out:
+        names = ", ".join(summary.left_out[:_FILES_SHOWN]) + " …" * (len(summary.left_out) > _FILES_SHOWN)
+        say(f"Left out: {names}")
     if summary.without_timestamp:
         say(f"{summary.without_timestamp:,} without a time of their own have that of the line before")
-    if summary.without_year and summary.year is not None:
-        say(f"{summary.without_year:,} times without a year were placed in {summary.year} (--year changes it)")
+    if summary.without_year and summary.years:
+        years = " and ".join(str(year) for year in sorted(set(summary.years)))
+        say(f"{summary.without_year:,} times without a year were placed in {years} (--year changes it)")
     if summary.without_severity:
         say(f"{summary.without_severity:,} without a severity count as info")
     if summary.unknown_severities:

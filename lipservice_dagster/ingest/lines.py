@@ -2,8 +2,8 @@
 
 A text line is kept whole as the body, and its time and severity are looked for near its head; of syslog's lines the
 program is the service. A line that is a JSON object or logfmt gives its fields, octets that are not UTF-8 included.
-What containers' runtimes put around a line (Docker's JSON, the CRI's prefix) is taken off. Whatever cannot be understood
-is kept as text: a line is never changed or refused here.
+What containers' runtimes put around a line (Docker's JSON, the CRI's prefix) is taken off. Whatever cannot be
+understood is kept as text: a line is never changed or refused here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def read_line(line: bytes, year: int) -> Line:
             outer = read_object(line, fields, year)
             return _unwrapped(outer, year) if wrapped else outer
     if (prefix := _CRI.match(line)) and (outer_time := text_time(prefix[1], year)).at is not None:
-        outer = Line(line[prefix.end() :], outer_time.at, attributes={b"stream": prefix[2]}, partial=prefix[3] == b"P")
+        attributes, partial = {b"stream": prefix[2]}, prefix[3] == b"P"
+        outer = Line(line[prefix.end() :], outer_time.at, attributes=attributes, text=True, partial=partial)
         return _unwrapped(outer, year)
     return _read_text(line, year)
 
@@ -62,7 +63,9 @@ def _read_text(line: bytes, year: int) -> Line:
         severity = text_severity(line) or trace_severity(line)
         return Line(line, severity=severity, text=True)
     severity, service = _syslog(line, time.end)
-    return Line(line, time.at, severity or text_severity(line, time), service, yearless=time.yearless)
+    return Line(
+        line, time.at, severity or text_severity(line, time), service, yearless=time.yearless, text=True, timed=True
+    )
 
 
 # Syslog

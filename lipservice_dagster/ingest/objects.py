@@ -1,8 +1,8 @@
 """What the fields of a structured line say: JSON objects and logfmt. Pure.
 
 The names are those that loggers and collectors give: OpenTelemetry's, the Elastic Common Schema, pino and bunyan,
-zap, Serilog's compact form, structlog, GELF, Google Cloud, Docker, journald. A field that is understood becomes a column
-of the log; the others are its attributes.
+zap, Serilog's compact form, structlog, GELF, Google Cloud, Docker, journald. A field that is understood becomes a
+column of the log; the others are its attributes.
 """
 
 from __future__ import annotations
@@ -39,18 +39,61 @@ class Line(NamedTuple):
     span_id: bytes = b""
     event_name: str = ""
     yearless: bool = False  # the time has no year of its own
-    text: bool = False  # the message is a line of text without a time of its own, and may go on with the one before
+    text: bool = False  # the message is a line of text without fields
+    timed: bool = False  # … with a time of its own in it; one without may go on with the line before
     partial: bool = False  # the next line of the file is the rest of it
 
 
-_MESSAGE = tuple("message msg body log text event MESSAGE @message @m @mt short_message textPayload".split())
-_TIMES = tuple("timestamp time ts @timestamp @t datetime date eventTime asctime __REALTIME_TIMESTAMP".split())
-_SEVERITY_FIELDS = tuple(
-    "severity_text severity level lvl log.level @l @level levelname loglevel log_level severityText".split()
+_MESSAGE = (
+    "message",
+    "msg",
+    "body",
+    "log",
+    "text",
+    "event",
+    "MESSAGE",
+    "@message",
+    "@m",
+    "@mt",
+    "short_message",
+    "textPayload",
+)
+_TIMES = (
+    "timestamp",
+    "time",
+    "ts",
+    "@timestamp",
+    "@t",
+    "datetime",
+    "date",
+    "eventTime",
+    "asctime",
+    "__REALTIME_TIMESTAMP",
+)
+_SEVERITY_FIELDS = (
+    "severity_text",
+    "severity",
+    "level",
+    "lvl",
+    "log.level",
+    "@l",
+    "@level",
+    "levelname",
+    "loglevel",
+    "log_level",
+    "severityText",
 )
 _SEVERITY_NUMBERS = ("severity_number", "severityNumber")
-_SERVICES = tuple(
-    "service service_name service.name serviceName app application app_name appname SYSLOG_IDENTIFIER".split()
+_SERVICES = (
+    "service",
+    "service_name",
+    "service.name",
+    "serviceName",
+    "app",
+    "application",
+    "app_name",
+    "appname",
+    "SYSLOG_IDENTIFIER",
 )
 _RESOURCES = ("resource_attributes", "resource")
 # They say with which probability a log was kept, and stay readable where the other fields are left in the body.
@@ -171,10 +214,10 @@ def _field_severity(fields: dict[str, Any]) -> str | None:
     if isinstance(nested, dict) and isinstance(nested.get("level"), str):  # as the Elastic Common Schema has it
         return severity_of(repaired(nested["level"]))
     for name in _SEVERITY_NUMBERS:
-        number = fields.get(name)
-        if isinstance(number, int) and 1 <= number <= 24:
+        value = fields.get(name)
+        if isinstance(value, int) and 1 <= value <= 24:
             del fields[name]
-            return severity_of_number(number)
+            return severity_of_number(value)
     priority = str(fields.get("PRIORITY", ""))  # of journald
     if priority in tuple("01234567"):
         del fields["PRIORITY"]
@@ -204,8 +247,8 @@ def _field_service(fields: dict[str, Any]) -> bytes | None:
 
 
 def _identity(fields: dict[str, Any], names: tuple[str, ...]) -> bytes:
-    name = next((name for name in names if isinstance(fields.get(name), str)), None)
-    return b"" if name is None else identity(fields.pop(name))
+    given = [name for name in names if isinstance(fields.get(name), str)]
+    return identity(fields.pop(given[0])) if given else b""
 
 
 def identity(value: str) -> bytes:
@@ -223,9 +266,9 @@ _ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 
 def logfmt(line: bytes) -> dict[str, Any] | None:
-    """The fields of a line that is ``key=value key="some text" …`` from end to end with a message or a level, else None.
+    """The fields of a line that is ``key=value key="some text" …`` from end to end with a message or a level.
 
-    Its strings can be given to `octets`.
+    None for any other. Its strings can be given to `octets`.
     """
     if _LOGFMT_HINT.search(line) is None or _LOGFMT.fullmatch(line) is None:
         return None

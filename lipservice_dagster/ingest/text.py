@@ -68,8 +68,8 @@ _FORMS = (
     _Form("dashed", rb"(?<!\d)" + _Y + _MO + _D + rb"-(1?\d|2[0-3]|0\d):(\d|[0-5]\d):(\d|[0-5]\d)(?::(\d{1,3}))?(?!\d)",
           "YmdHMSL"),
     # 06 May 2024 07:08:09.123 · 06-May-2024 07:08:09.123
-    _Form("daymonth", rb"(?<!\d)" + _DAY + rb"[ -]" + _MONTH + rb"[ -]" + _Y + rb" " + _H + rb":" + _MI + rb":" + _S + _F
-          + _ZONE, "dbYHMSfz"),
+    _Form("daymonth", rb"(?<!\d)" + _DAY + rb"[ -]" + _MONTH + rb"[ -]" + _Y + rb" " + _H + rb":" + _MI + rb":" + _S
+          + _F + _ZONE, "dbYHMSfz"),
     # 03-17 16:13:38.811 · [10.30 16:49:06]
     _Form("yearless", rb"\A\[?" + _MO + rb"[-.]" + _D + rb" " + _H + rb":" + _MI + rb":" + _S + _F, "mdHMSf"),
     # I0524 12:34:56.789012

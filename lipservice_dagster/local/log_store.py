@@ -6,6 +6,7 @@ Under a root folder stand
   and timestamp; the day is the UTC day of ``timestamp``;
 - ``volumes/day=<YYYY-MM-DD>/part-<id>.parquet``: the five-minute rollup of the day's logs of all teams, columns as
   `VOLUMES_SCHEMA`. A question about a thousand teams opens a few files a day; parts are merged as they become many;
+- ``ingested/…``: notes on what was stored, published together with it (`LogWriter.note`);
 - ``.staging/<writer>/``: what a writer has not published yet; no reader's glob sees it.
 
 A writer renames its files into place at the end, and keeps an undo list while it does: if it fails, or dies and the
@@ -196,6 +197,7 @@ class LogWriter:
         self._buffers: dict[tuple[int, date], _Buffer] = {}
         self._volumes: dict[date, _Buffer] = {}
         self._parts: list[tuple[int, date]] = []
+        self._notes: list[str] = []
         self._staging: Path | None = None
         self._lock = -1
 
@@ -253,6 +255,21 @@ class LogWriter:
             for day, rows in _by_day(piece):
                 self._keep(staging, (team_id, day), rows)
 
+    def note(self, place: str, content: bytes) -> None:
+        """Publish a small file at a place below the root together with the logs, in place of one that is there.
+
+        Where no logs are added, it is not published.
+        """
+        path = self._open_staging() / place
+        with _explained("Writing a note", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if place not in self._notes:
+            self._notes.append(place)
+
     def _open_staging(self) -> Path:
         if self._staging is None:
             raise ValueError("the LogWriter is not open; use it as `with LogWriter(root) as writer`")
@@ -295,6 +312,9 @@ class LogWriter:
             for folder in folders:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
             moves = self._moves(staging, folders, replaced={*(logs if self.replace else []), *merged})
+            for place in self._notes:
+                (self.root / place).parent.mkdir(parents=True, exist_ok=True)
+                moves.append((f"{staging.relative_to(self.root).as_posix()}/{place}", place))
             _write_undo(staging, moves)
             try:
                 for source, target in moves:
