@@ -104,7 +104,8 @@ def cli() -> None:
 
     \b
     A first look, on data of its own:   lipservice demo, then lipservice dev
-    Your own log files:                 lipservice ingest app.log --team 7 --service shop
+    What is in your own log files:      lipservice analyze app.log
+    The same, day by day:               lipservice ingest app.log --team 7 --service shop
                                         lipservice run --team 7 --day yesterday
                                         lipservice policy show --team 7 --service shop
     Settings:                           lipservice config
@@ -182,6 +183,35 @@ def ingest(
 
     settings = _settings()
     sys.exit(command.run(settings, files, team_id, service, day, environment, year, again, rejects))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--service", help="Name of the service, for lines that do not say theirs. Default: the file's name.")
+@click.option("--environment", default="", help="Environment of the service, such as production.")
+@click.option("--day", type=DAY, help="Take all logs as those of this UTC day; the time of day in a line is kept.")
+@click.option(
+    "--year",
+    type=click.IntRange(1970, 2299),
+    help="Year of times that name none. Default: the latest that is not after the file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="All that was found, as JSON; policies as their documents.")
+def analyze(
+    files: tuple[Path, ...], service: str | None, environment: str, day: date | None, year: int | None, as_json: bool
+) -> None:
+    """Say what is in FILES, folders of them, or standard input (none, or -), and what a policy would save.
+
+    Lines, span, severities, services, patterns, what is out of the ordinary, and the sampling policy that an average
+    day of these logs asks for. They are read as by `lipservice ingest`, into a folder that is gone afterwards: nothing
+    is kept, nothing leaves the machine, nothing need be set up.
+
+    \b
+    lipservice analyze app.log
+    lipservice analyze /var/log/nginx --json | jq .savings
+    """
+    from lipservice_dagster.commands import analyze as command
+
+    command.run(_settings(), files, service, environment, day, year, as_json)
 
 
 @cli.command()
@@ -734,6 +764,7 @@ _SAY_IT_THEMSELVES = {
     "UnaccountableError",
     "IngestError",
     "RunError",
+    "AnalysisError",
     "AdvisorError",
     "DbtError",
 }

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypedDict
 
@@ -79,7 +78,9 @@ def ingest(
             with opened(source) as stream:
                 head = stream.head()
                 reader.start(
-                    source.name, changed=_changed(source), **(_of_file(source, head, year, now) if by_file else {})
+                    source.name,
+                    changed=_changed(source),
+                    **(_of_file(source, head, service, year, now) if by_file else {}),
                 )
                 _skip(stream, met_before[0].octets if met_before else 0)
                 for piece in pieces_of(stream):
@@ -127,12 +128,12 @@ class _OfFile(TypedDict, total=False):
     untimed: int
 
 
-def _of_file(source: Source, head: bytes, year: int | None, now: datetime) -> _OfFile:
+def _of_file(source: Source, head: bytes, service: str | None, year: int | None, now: datetime) -> _OfFile:
     changed = min(_changed(source) or now, now)
     times = (read_line(line, year or changed.year).timestamp for line in head.split(b"\n"))
     at = next((time for time in times if time is not None), None)
     found: _OfFile = {"untimed": microseconds(changed) if at is None else min(at, microseconds(changed))}
-    if source.path is not None:
+    if source.path is not None and service is None:
         found["service"] = service_name(source.path).encode()
     return found
 
@@ -230,34 +231,46 @@ def show(summary: IngestSummary, console: Console) -> None:
             rest = list(summary.counts.values())[_ROWS_SHOWN:]
             table.add_row("…", f"{len(rest):,} more", "", f"{sum(rest):,}")
         console.print(table)
-    say = partial(_say, console)
+    for text, style in notes(summary):
+        _say(console, text, style=style)
+    if any(known.whole for known in summary.known):
+        _say(console, "--again stores once more what was stored before")
+    if not summary.stored:
+        _say(console, "warning: nothing was stored", style="yellow")
+
+
+def notes(summary: IngestSummary) -> list[tuple[str, str | None]]:
+    """What became of the lines and what was assumed, a sentence each with its style."""
+    said: list[tuple[str, str | None]] = []
+
+    def say(text: str, style: str | None = None) -> None:
+        said.append((text, style))
+
     say(
         f"{summary.read:,} lines read ({summary.bytes / 1e6:,.1f} MB): {summary.stored:,} stored,"
         + f" {summary.joined:,} joined to the log before them," * bool(summary.joined)
         + f" {summary.blank:,} blank, {summary.not_stored:,} unreadable"
     )
-    for before in summary.known:
-        what = f"{before.name} was stored before ({before.before}): left out; --again stores it once more"
-        if not before.whole:
-            what = f"{before.name} begins with what was stored before ({before.before}): only what follows was read"
-        say(f"warning: {what}", style="yellow")
+    for known in summary.known:
+        what = "left out" if known.whole else "only what follows was read"
+        begins = "was" if known.whole else "begins with what was"
+        say(f"warning: {known.name} {begins} stored before ({known.before}): {what}", "yellow")
     if summary.left_out:
         names = ", ".join(summary.left_out[:_FILES_SHOWN]) + " …" * (len(summary.left_out) > _FILES_SHOWN)
         say(f"Left out: {names}")
     if summary.without_timestamp:
-        say(f"{summary.without_timestamp:,} without a time of their own have that of the line before")
+        say(f"{summary.without_timestamp:,} without a time of their own have that of what is around them")
     if summary.without_year and summary.years:
         years = " and ".join(str(year) for year in sorted(set(summary.years)))
         say(f"{summary.without_year:,} times without a year were placed in {years} (--year changes it)")
     if summary.without_severity:
         say(f"{summary.without_severity:,} without a severity count as info")
     if summary.unknown_severities:
-        known = ", ".join(f"{text} ({lines:,})" for text, lines in list(summary.unknown_severities.items())[:10])
-        say(f"Severities that PostHog does not know, kept as they are: {known}")
+        known_as = ", ".join(f"{text} ({lines:,})" for text, lines in list(summary.unknown_severities.items())[:10])
+        say(f"Severities that PostHog does not know, kept as they are: {known_as}")
     for reason, found in summary.unreadable.items():
-        say(f"warning: {found.lines:,} not stored: {reason}; first: {', '.join(found.examples)}", style="yellow")
-    if not summary.stored:
-        say("warning: nothing was stored", style="yellow")
+        say(f"warning: {found.lines:,} not stored: {reason}; first: {', '.join(found.examples)}", "yellow")
+    return said
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
