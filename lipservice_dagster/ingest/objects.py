@@ -261,6 +261,7 @@ def identity(value: str) -> bytes:
 _PAIR = rb"[A-Za-z_@][\w.@/\-]*=(?:\"(?:[^\"\\]|\\.)*\"|[^\s\"]*)"
 _LOGFMT = re.compile(rb"\s*" + _PAIR + rb"(?:\s+" + _PAIR + rb")+\s*")
 _ONE_PAIR = re.compile(rb"([^\s=]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\"]*))")
+_LOGFMT_HEAD = re.compile(rb"\s*[A-Za-z_@][\w.@/\-]*=")
 _LOGFMT_HINT = re.compile(rb"(?:\A|\s)(?:msg|message|level|lvl|severity)=")
 _ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
@@ -270,7 +271,7 @@ def logfmt(line: bytes) -> dict[str, Any] | None:
 
     None for any other. Its strings can be given to `octets`.
     """
-    if _LOGFMT_HINT.search(line) is None or _LOGFMT.fullmatch(line) is None:
+    if _LOGFMT_HEAD.match(line) is None or _LOGFMT_HINT.search(line) is None or _LOGFMT.fullmatch(line) is None:
         return None
     return {
         key.decode("utf-8", "surrogateescape"): _unquoted(quoted or plain).decode("utf-8", "surrogateescape")

@@ -98,7 +98,7 @@ class _Batch:
     octets: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Held:
     """The log that was read last, which the next line may go on with."""
 
@@ -239,7 +239,7 @@ class Reader:
             return False
         if not (held.line.text or held.in_trace) or (found.severity is not None and not is_of_trace(found.body)):
             return False
-        return goes_on(found.body, held.parts[0], held.line.severity, held.in_trace)
+        return goes_on(found.body, held.line.severity, held.in_trace)
 
     def _put(self, writer: LogWriter) -> None:
         """The held log is complete."""

@@ -211,9 +211,8 @@ _BEHIND_TIME = re.compile(rb"[\s,|:\-\]]*(" + _ANY_CASE + rb")(?=[:,|]|\s{2}|\t|
 # The letter of Android's logcat behind the numbers of process and thread, and of its brief form.
 _LETTER = re.compile(rb"\s+\d+\s+\d+\s+([VDIWEFA])\s|\s+([VDIWEFA])/")
 # How daemons write theirs behind the head of syslog, "sshd[12]: error: …", and PostgreSQL its own words.
-_BEHIND_TAG = re.compile(
-    rb"\]: (error|fatal|warning|panic|debug\d?|info|notice): |[\s\]](LOG|DETAIL|HINT|STATEMENT|CONTEXT):  "
-)
+_BEHIND_TAG = re.compile(rb"\]: (error|fatal|warning|panic|debug|info|notice)\d?: ")
+_POSTGRES = re.compile(rb"[\s\]](LOG|DETAIL|HINT|STATEMENT|CONTEXT):  ")
 _KLOG = re.compile(rb"([IWEF])()\d{4} +\d\d:")
 _LETTERS_OF = {b"V": "debug", b"D": "debug", b"I": "info", b"W": "warn", b"E": "error", b"F": "fatal", b"A": "fatal"}
 
@@ -231,8 +230,10 @@ def text_severity(text: bytes, time: Time = _NO_TIME) -> str | None:
             return severity_of(behind[1].decode())
         if letter := _KLOG.match(text) or _LETTER.match(text, time.end, SEVERITY_HEAD):
             return _LETTERS_OF[letter[1] or letter[2]]
-        if behind := _BEHIND_TAG.search(text, time.end, SEVERITY_HEAD):
-            return "info" if behind[1] is None else severity_of(behind[1].rstrip(b"0123456789").decode())
+        if (tag := text.find(b"]: ", time.end, SEVERITY_HEAD)) > 0 and (behind := _BEHIND_TAG.match(text, tag)):
+            return severity_of(behind[1].decode())
+        if text.find(b":  ", time.end, SEVERITY_HEAD) > 0 and _POSTGRES.search(text, time.end, SEVERITY_HEAD):
+            return "info"
     return None
 
 

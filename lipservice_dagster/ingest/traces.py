@@ -27,7 +27,8 @@ _PART = re.compile(
     rb"|--- End of |goroutine \d+ \[|created by [\w./]+|\[signal |exit status \d"
     rb"|stack backtrace:|note: run with `RUST_BACKTRACE"
 )
-_GO_CALL = re.compile(rb"[\w./*()\-]+\([^)]*\)(?: in goroutine \d+)?\s*\Z")
+# main.(*T).run(0xc0, 0x1), as Go writes them.
+_CALL = re.compile(rb"[\w./*()\-]+\([^)]*\)(?: in goroutine \d+)?\s*\Z")
 _WARNS = frozenset(("warn", "error", "fatal"))
 
 
@@ -38,15 +39,14 @@ def trace_severity(line: bytes) -> str | None:
     return "fatal" if _PANIC.match(line) else "error"
 
 
-def goes_on(line: bytes, before: bytes, severity: str | None, in_trace: bool) -> bool:
+def goes_on(line: bytes, severity: str | None, in_trace: bool) -> bool:
     """Whether a line without a time of its own goes on with the log before it.
 
-    ``before`` is the message of that log so far, ``severity`` its severity, ``in_trace`` whether it has the line of a
-    trace in it already.
+    ``severity`` is that of the log, ``in_trace`` whether the line of a trace is in it already.
     """
     if line[:1] in b" \t":  # an empty line is no line
         return True
-    if in_trace and before[:1] in b"pf" and _PANIC.match(before) and _GO_CALL.match(line):
+    if in_trace and _CALL.match(line):
         return True
     if _PART.match(line):
         return in_trace or severity in _WARNS

@@ -225,20 +225,22 @@ def _policies(
         day = rows["day"].iloc[0]
         of_scope = (anomalies["service"] == service) & (anomalies["environment"] == environment)
         share = Share(*(float(rows[column].sum()) / total if total else 1.0 for column, total in totals.items()))
-        made.append(
-            make_policy(
-                TEAM,
-                service,
-                environment,
-                day,
-                rows,
-                anomalies[of_scope & (anomalies["day"] == day)],
-                judgements,
-                settings,
-                share=share,
-                judged_by="Rules judged what patterns are worth.",
-            )
+        policy = make_policy(
+            TEAM,
+            service,
+            environment,
+            day,
+            rows,
+            anomalies[of_scope & (anomalies["day"] == day)],
+            judgements,
+            settings,
+            share=share,
+            judged_by="Rules judged what patterns are worth.",
         )
+        if days > 1:
+            average_day = policy.reasoning.replace(f"logged on {day}.", f"logs on an average of its {days} days.")
+            policy = policy.model_copy(update={"reasoning": average_day})
+        made.append(policy)
     return tuple(made)
 
 
