@@ -29,6 +29,7 @@ _MOST_PATTERNS = 15
 _MOST_ANOMALIES = 12
 _MOST_POLICIES = 5
 _MOST_RATES = 8
+_FEW_A_DAY = 1_000
 _COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
@@ -96,7 +97,7 @@ def document(found: Analysis, price_per_gb: float) -> dict[str, Any]:
         "families": len(found.families),
         "anomalies": {
             "judged": [day.isoformat() for day in found.judged],
-            "found": _records(found.anomalies.drop(columns="team_id")),
+            "found": _records(found.anomalies.drop(columns="team_id").assign(day=found.anomalies["day"].map(str))),
         },
         "savings": {
             "bytes_a_day": round(total),
@@ -211,6 +212,11 @@ def _print_policies(console: Console, found: Analysis, price_per_gb: float) -> N
         " a GB. Errors are kept whole, and what is rare on a day",
         highlight=False,
     )
+    if len(found.days) > 1 and found.summary.stored < _FEW_A_DAY * len(found.days):
+        console.print(
+            f"Of so few logs a day hardly any can be spared; --day {found.days[-1]} takes all of them as of one day",
+            highlight=False,
+        )
 
 
 def _print_policy(console: Console, policy: Policy) -> None:

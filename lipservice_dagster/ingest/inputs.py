@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
@@ -47,15 +48,19 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a stream that is read as it is; ``name`` is what people are told of it."""
+    """A file, or a stream that is read as it is; ``name`` is what people are told of it.
+
+    ``once``: it can be read a single time, as a pipe that has a name.
+    """
 
     name: str
     stream: BinaryIO | None = None
+    once: bool = False
 
     @property
     def path(self) -> Path | None:
-        """Where the file is; None of a stream."""
-        return Path(self.name) if self.stream is None else None
+        """Where the file is; None of what can be read once."""
+        return Path(self.name) if self.stream is None and not self.once else None
 
 
 def sources_of(inputs: Sequence[Path] | BinaryIO) -> tuple[list[Source], list[str]]:
@@ -81,6 +86,9 @@ def sources_of(inputs: Sequence[Path] | BinaryIO) -> tuple[list[Source], list[st
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
+            if not S_ISREG(status.st_mode):
+                found.append(Source(str(file), once=True))
+                continue
             try:
                 with opened(Source(str(file))) as stream:
                     head = stream.head()
@@ -197,7 +205,7 @@ def opened(source: Source) -> Iterator[Input]:
             f"Opening {source.name} failed: {error}. Nothing was stored; check its permissions."
         ) from error
     with raw:
-        yield Input(source.name, _unpacked(raw, raw.peek(16), path.suffix), raw)
+        yield Input(source.name, _unpacked(raw, raw.peek(16), path.suffix), raw if raw.seekable() else None)
 
 
 # What it holds

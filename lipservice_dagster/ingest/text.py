@@ -213,6 +213,7 @@ _LETTER = re.compile(rb"\s+\d+\s+\d+\s+([VDIWEFA])\s|\s+([VDIWEFA])/")
 # How daemons write theirs behind the head of syslog, "sshd[12]: error: …", and PostgreSQL its own words.
 _BEHIND_TAG = re.compile(rb"\]: (error|fatal|warning|panic|debug|info|notice)\d?: ")
 _POSTGRES = re.compile(rb"[\s\]](LOG|DETAIL|HINT|STATEMENT|CONTEXT):  ")
+_EARLY = re.compile(rb"(?:[\w.+/\-]{1,40}: )?(warning|error|fatal): |([EW]): ")
 _KLOG = re.compile(rb"([IWEF])()\d{4} +\d\d:")
 _LETTERS_OF = {b"V": "debug", b"D": "debug", b"I": "info", b"W": "warn", b"E": "error", b"F": "fatal", b"A": "fatal"}
 
@@ -225,15 +226,18 @@ def text_severity(text: bytes, time: Time = _NO_TIME) -> str | None:
     found = _SEVERITY.search(text, 0, SEVERITY_HEAD)
     if found is not None:
         return _severity_in(found[0])
-    if time.end:
-        if behind := _BEHIND_TIME.match(text, time.end, SEVERITY_HEAD):
-            return severity_of(behind[1].decode())
-        if letter := _KLOG.match(text) or _LETTER.match(text, time.end, SEVERITY_HEAD):
-            return _LETTERS_OF[letter[1] or letter[2]]
-        if (tag := text.find(b"]: ", time.end, SEVERITY_HEAD)) > 0 and (behind := _BEHIND_TAG.match(text, tag)):
-            return severity_of(behind[1].decode())
-        if text.find(b":  ", time.end, SEVERITY_HEAD) > 0 and _POSTGRES.search(text, time.end, SEVERITY_HEAD):
-            return "info"
+    if not time.end:
+        # As compilers and many tools write it, "ld: warning: …", and apt, "E: …".
+        early = _EARLY.match(text)
+        return None if early is None else severity_of(early[1].decode()) if early[1] else _LETTERS_OF[early[2]]
+    if behind := _BEHIND_TIME.match(text, time.end, SEVERITY_HEAD):
+        return severity_of(behind[1].decode())
+    if letter := _KLOG.match(text) or _LETTER.match(text, time.end, SEVERITY_HEAD):
+        return _LETTERS_OF[letter[1] or letter[2]]
+    if (tag := text.find(b"]: ", time.end, SEVERITY_HEAD)) > 0 and (behind := _BEHIND_TAG.match(text, tag)):
+        return severity_of(behind[1].decode())
+    if text.find(b":  ", time.end, SEVERITY_HEAD) > 0 and _POSTGRES.search(text, time.end, SEVERITY_HEAD):
+        return "info"
     return None
 
 

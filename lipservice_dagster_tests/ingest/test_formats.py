@@ -8,7 +8,9 @@ import gzip
 import io
 import json
 import lzma
+import os
 import struct
+import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,15 @@ def test_syslog_gives_its_program_and_priority_and_stays_whole(line, expected, s
 def test_times_and_levels_of_other_programs(line, expected, severity):
     found = read_line(line.encode(), 2026)
     assert (found.timestamp, found.severity) == (at(expected), severity)
+
+
+@pytest.mark.parametrize(
+    ("line", "severity"),
+    [("ld: warning: x", "warn"), ("error: x", "error"), ("E: x", "error"), ("fatal: not a repository", "fatal"),
+     ("an error: x", None), ("Error: x", None)],
+)  # fmt: skip
+def test_levels_of_tools_that_write_no_time(line, severity):
+    assert read_line(line.encode(), 2026).severity == severity
 
 
 def test_logfmt_gives_its_fields_and_text_with_an_equals_sign_does_not():
@@ -304,6 +315,16 @@ def test_folders_give_their_files_once_and_leave_out_what_is_no_text(tmp_path):
     assert summary.left_out == (f"{logs}/journal (it holds no text)", f"{logs}/empty (a folder without files)")
     with pytest.raises(IngestError, match="nothing to read"):
         ingest([logs / "empty"], **options)
+
+
+def test_a_pipe_with_a_name_is_read_once_and_whole(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    content = _zstd(b"2026-09-10 10:00:00 INFO x\n" * 3000)
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    summary = ingest([tmp_path / "pipe"], store=tmp_path / "s", team_id=1, service=None, day=None, now=NOW)
+    writer.join()
+    assert summary.stored == 3000
 
 
 # Years
