@@ -193,7 +193,7 @@ def run_ingest(
 
 @contextmanager
 def _rejects_file(path: Path, inputs: Sequence[Path]) -> Iterator[BinaryIO]:
-    if any(path.exists() and source.exists() and os.path.samefile(path, source) for source in inputs):
+    if any(_holds(source, path) for source in inputs):
         raise IngestError(f"{path} is one of the inputs; name another file for the lines that cannot be read.")
     try:
         with path.open("wb") as file:
@@ -202,12 +202,20 @@ def _rejects_file(path: Path, inputs: Sequence[Path]) -> Iterator[BinaryIO]:
         raise IngestError(f"Writing {path} failed: {error}. Nothing was stored.") from error
 
 
+def _holds(source: Path, path: Path) -> bool:
+    """Whether a file is an input, or lies in a folder that is one."""
+    if source.is_dir():
+        return path.resolve().is_relative_to(source.resolve())
+    return path.exists() and source.exists() and os.path.samefile(path, source)
+
+
 @contextmanager
 def _progress(console: Console, paths: Sequence[Path] | None) -> Iterator[Callable[[int], None] | None]:
     if not console.is_terminal:
         yield None
         return
-    total = None if paths is None else sum(path.stat().st_size for path in paths if path.is_file())
+    known = paths is not None and all(path.is_file() for path in paths)
+    total = sum(path.stat().st_size for path in paths or ()) if known else None
     columns = (
         TextColumn("Ingesting"),
         BarColumn(),

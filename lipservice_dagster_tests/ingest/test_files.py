@@ -517,6 +517,8 @@ def test_the_command_does_not_write_rejects_over_an_input_and_says_when_they_can
     (tmp_path / "a.log").write_bytes(b"no time\n" * 3)
     assert run(tmp_path, tmp_path / "a.log", rejects=tmp_path / "a.log") == 1
     assert "one of the inputs" in capsys.readouterr().err
+    assert run(tmp_path, tmp_path, rejects=tmp_path / "new") == 1
+    assert "one of the inputs" in capsys.readouterr().err
     assert (tmp_path / "a.log").read_bytes() == b"no time\n" * 3
     assert run(tmp_path, tmp_path / "a.log", rejects=tmp_path / "none" / "r") == 1
     assert "No such file" in capsys.readouterr().err

@@ -97,3 +97,11 @@ def test_a_log_does_not_grow_without_end_and_none_is_lost_between_batches(tmp_pa
     found = logs_of("\n".join(lines), tmp_path)
     assert [line for _, body in found for line in body.split("\n")] == lines
     assert 1 < len(found) < 20
+
+
+def test_a_file_does_not_go_on_with_the_one_before_it(tmp_path):
+    (tmp_path / "a.log").write_bytes(b"2026-09-10 10:00:00 ERROR a\n")
+    (tmp_path / "b.log").write_bytes(b"\tat b.C(D.java:1)\nCaused by: b\n")
+    options = {"team_id": 1, "service": None, "day": date(2026, 9, 10), "now": datetime(2026, 9, 12, tzinfo=UTC)}
+    summary = ingest([tmp_path / "a.log", tmp_path / "b.log"], store=tmp_path / "s", **options)  # type: ignore[arg-type]
+    assert (summary.stored, summary.joined) == (2, 1)
