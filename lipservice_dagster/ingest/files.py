@@ -41,7 +41,7 @@ def ingest(
     environment: str = "",
     year: int | None = None,
     again: bool = False,
-    by_file: bool = False,
+    scratch: bool = False,
     progress: Callable[[int], None] | None = None,
     rejects: BinaryIO | None = None,
 ) -> IngestSummary:
@@ -54,8 +54,8 @@ def ingest(
     observed_timestamp.
 
     What the store holds already is not stored `again`: of a file that has grown since, only what follows is read.
-    `by_file` fills in what lines do not say: the service is the file's name, and lines before the first time in a file
-    get that one, or that of the file's last change where there is none.
+    A `scratch` store is read by this process and then thrown away: what lines do not say is filled in from their file,
+    its name as the service, its first time (or that of its last change) for the lines before it.
 
     `progress` is called with the octets read of the inputs so far (of compressed ones, as compressed). Unreadable lines
     are written to `rejects`. Raises `IngestError` where an input cannot be read or the stream was stored before, and
@@ -68,7 +68,7 @@ def ingest(
     met: list[Known] = []
     reader = Reader(team_id, (service or "").encode(), environment.encode(), day, year, now, rejects)
     octets = done = 0
-    with LogWriter(store) as writer:
+    with LogWriter(store, durable=not scratch) as writer:
         for source in sources:
             met_before = None if again or source.path is None else ledger.begins_with(source, known, day)
             if met_before is not None:
@@ -80,7 +80,7 @@ def ingest(
                 reader.start(
                     source.name,
                     changed=_changed(source),
-                    **(_of_file(source, head, service, year, now) if by_file else {}),
+                    **(_of_file(source, head, service, year, now) if scratch else {}),
                 )
                 _skip(stream, met_before[0].octets if met_before else 0)
                 for piece in pieces_of(stream):

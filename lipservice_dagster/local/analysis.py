@@ -128,7 +128,7 @@ def analyse(
             now=now,
             environment=environment,
             year=year,
-            by_file=True,
+            scratch=True,
         )
         if not summary.stored:
             raise AnalysisError(f"There are no logs: {summary.read:,} lines were read, {summary.blank:,} of them blank")

@@ -185,14 +185,15 @@ class LogWriter:
     """Adds logs to the store under `root`; what was added is published together when the context ends well.
 
     With ``replace=True`` every team-day that was added to takes the place of what the store held of it before.
+    Without ``durable`` nothing waits for the disk: for a store that no one reads after its writer's process.
     ``counts`` holds the rows added by (team_id, day). Memory is bounded by about `PART_BYTES` and one added table.
     Raises `LogStoreError`, with nothing published, where the disk refuses; `ValueError` for a table that is not of
     `LOGS_SCHEMA` or a time outside `FIRST_DAY` to `LAST_DAY`.
     """
 
-    def __init__(self, root: Path, *, replace: bool = False) -> None:
+    def __init__(self, root: Path, *, replace: bool = False, durable: bool = True) -> None:
         self.root = Path(root)
-        self.replace = replace
+        self.replace, self.durable = replace, durable
         self.counts: dict[tuple[int, date], int] = {}
         self._buffers: dict[tuple[int, date], _Buffer] = {}
         self._volumes: dict[date, _Buffer] = {}
@@ -291,7 +292,7 @@ class LogWriter:
     def _flush(self, staging: Path, key: tuple[int, date]) -> None:
         buffer = self._buffers.pop(key)
         table = stored(_ordered(pa.concat_tables(buffer.tables)))
-        _write(staging / "logs" / partition(*key), table)
+        _write(staging / "logs" / partition(*key), table, durable=self.durable)
         self._parts.append(key)
         team_id, day = key
         of_day, rows = self._volumes.setdefault(day, _Buffer()), volumes(team_id, table)
@@ -301,7 +302,7 @@ class LogWriter:
             self._flush_volumes(staging, max(self._volumes, key=lambda d: self._volumes[d].octets))
 
     def _flush_volumes(self, staging: Path, day: date) -> None:
-        _write(staging / _volumes_folder(day), _summed(self._volumes.pop(day).tables))
+        _write(staging / _volumes_folder(day), _summed(self._volumes.pop(day).tables), durable=self.durable)
 
     def _publish(self, staging: Path) -> None:
         with _explained("Publishing logs", self.root), _locked(self.root / _STAGING / "lock"):
@@ -319,7 +320,7 @@ class LogWriter:
             try:
                 for source, target in moves:
                     os.replace(self.root / source, self.root / target)
-                for folder in folders:
+                for folder in folders if self.durable else []:
                     _sync_folder(self.root / folder)
             except BaseException:
                 _undo(self.root, staging)
@@ -337,7 +338,7 @@ class LogWriter:
         if self.replace:
             teams = pa.array([team for team, on in self._parts if on == day], pa.int32())
             kept = [rows.filter(pc.invert(pc.is_in(rows["team_id"], teams))) for rows in kept]
-        _write(staging / folder, _summed([*kept, *map(_read_volumes, new)]))
+        _write(staging / folder, _summed([*kept, *map(_read_volumes, new)]), durable=self.durable)
         for path in new:
             path.unlink()
         return True
@@ -356,15 +357,16 @@ class LogWriter:
         return moves
 
 
-def _write(folder: Path, table: pa.Table) -> None:
-    """Write a table as a part of a staged folder, on the disk before anything refers to it."""
+def _write(folder: Path, table: pa.Table, *, durable: bool) -> None:
+    """Write a table as a part of a staged folder, where durable on the disk before anything refers to it."""
     path = folder / f"part-{uuid.uuid4().hex}.parquet"
     with _explained("Writing logs", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             pq.write_table(table, file, row_group_size=ROW_GROUP_ROWS, **_encoding(table.schema))
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
 
 
 def _read_volumes(path: Path) -> pa.Table:
