@@ -14,8 +14,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from lipservice_dagster.commands.findings import console as standard_console
-from lipservice_dagster.commands.findings import line
+from lipservice_dagster.commands.terminal import console as standard_console
+from lipservice_dagster.commands.terminal import line
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.budget import DAYS_A_MONTH, GB
 from lipservice_dagster.core.policy import Policy

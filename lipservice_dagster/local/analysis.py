@@ -31,10 +31,10 @@ from lipservice_dagster.core.window import day_series
 from lipservice_dagster.ingest import ingest
 from lipservice_dagster.ingest.reader import IngestSummary
 from lipservice_dagster.local.log_store import team_days
-from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.clickhouse import embedded
 from lipservice_dagster.sources.limits import QueryLimits
+from lipservice_dagster.team_day import Bounds, TeamDay
 
 TEAM = 0
 JUDGED_DAYS = 7
