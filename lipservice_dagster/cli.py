@@ -104,7 +104,8 @@ def cli() -> None:
 
     \b
     A first look, on data of its own:   lipservice demo, then lipservice dev
-    Your own log files:                 lipservice ingest app.log --team 7 --service shop
+    What is in your own log files:      lipservice analyze app.log
+    The same, day by day:               lipservice ingest app.log --team 7 --service shop
                                         lipservice run --team 7 --day yesterday
                                         lipservice policy show --team 7 --service shop
     Settings:                           lipservice config
@@ -150,7 +151,12 @@ def dev(port: int | None) -> None:
 @click.option("--service", help="Name of the service, for lines that do not say theirs.")
 @click.option("--day", type=DAY, help="Put all logs on this UTC day; the time of day in a line is kept.")
 @click.option("--environment", default="", help="Environment of the service, such as production.")
-@click.option("--year", type=click.IntRange(1970, 2299), help="Year of times that name none. Default: this year.")
+@click.option(
+    "--year",
+    type=click.IntRange(1970, 2299),
+    help="Year of times that name none. Default: the latest that is not after the file.",
+)
+@click.option("--again", is_flag=True, help="Store also what was stored before.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Write the lines that could not be read to this file.")
 def ingest(
     files: tuple[Path, ...],
@@ -159,12 +165,15 @@ def ingest(
     day: date | None,
     environment: str,
     year: int | None,
+    again: bool,
     rejects: Path | None,
 ) -> None:
-    """Read FILES (or standard input: none, or -) into the embedded log store, one log a line.
+    """Read FILES, folders of them, or standard input (none, or -) into the embedded log store.
 
-    A line is text or a JSON object. Timestamps and severities are found in the lines; --day puts lines without a date
-    on a day. What cannot be read is counted and shown.
+    Lines are text, syslog, JSON, logfmt or a container runtime's; OpenTelemetry's logs are read in JSON and protobuf;
+    gzip, zstd, xz and bzip2 are unpacked. Timestamps, severities and services are found in the lines, and the lines of
+    a stack trace become one log; --day puts lines without a date on a day. A file that was read before is left out, and
+    of one that has grown only what is new is read. What cannot be read is counted and shown.
 
     \b
     lipservice ingest app.log --team 7 --service shop --day yesterday
@@ -173,7 +182,36 @@ def ingest(
     from lipservice_dagster.commands import ingest as command
 
     settings = _settings()
-    sys.exit(command.run(settings, files, team_id, service, day, environment, year, rejects))
+    sys.exit(command.run(settings, files, team_id, service, day, environment, year, again, rejects))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--service", help="Name of the service, for lines that do not say theirs. Default: the file's name.")
+@click.option("--environment", default="", help="Environment of the service, such as production.")
+@click.option("--day", type=DAY, help="Take all logs as those of this UTC day; the time of day in a line is kept.")
+@click.option(
+    "--year",
+    type=click.IntRange(1970, 2299),
+    help="Year of times that name none. Default: the latest that is not after the file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="All that was found, as JSON; policies as their documents.")
+def analyze(
+    files: tuple[Path, ...], service: str | None, environment: str, day: date | None, year: int | None, as_json: bool
+) -> None:
+    """Say what is in FILES, folders of them, or standard input (none, or -), and what a policy would save.
+
+    Lines, span, severities, services, patterns, what is out of the ordinary, and the sampling policy that an average
+    day of these logs asks for. They are read as by `lipservice ingest`, into a folder that is gone afterwards: nothing
+    is kept, nothing leaves the machine, nothing need be set up.
+
+    \b
+    lipservice analyze app.log
+    lipservice analyze /var/log/nginx --json | jq .savings
+    """
+    from lipservice_dagster.commands import analyze as command
+
+    command.run(_settings(), files, service, environment, day, year, as_json)
 
 
 @cli.command()
@@ -726,6 +764,7 @@ _SAY_IT_THEMSELVES = {
     "UnaccountableError",
     "IngestError",
     "RunError",
+    "AnalysisError",
     "AdvisorError",
     "DbtError",
 }

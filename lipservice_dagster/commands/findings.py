@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lipservice_dagster.commands.terminal import console, line
 from lipservice_dagster.core.frames import HOURS
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
@@ -16,16 +17,11 @@ from lipservice_dagster.storage import materializations
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import read
 
-_WIDTH = 120  # of lines that go to a file or a pipe
+__all__ = ["console", "line", "print_day"]
+
 _MOST_ANOMALIES = 12
 _MOST_PATTERNS = 8
 _COLOURS = {"high": "bold red", "medium": "yellow", "low": "dim"}
-
-
-def console() -> Console:
-    """Standard output: as wide as the terminal, or a fixed width where there is none."""
-    found = Console()
-    return found if found.is_terminal else Console(width=_WIDTH)
 
 
 def print_day(console: Console, database: Database, settings: Settings, team_id: int, day: date) -> None:
@@ -112,9 +108,3 @@ def _print_backtests(console: Console, database: Database, at: TeamDay) -> None:
     for row in failed.itertuples(index=False):
         name = " ".join(filter(None, (row.service, row.environment)))
         console.print(f"  {line(name) or '(none)'}: {line(row.why, 400)}", highlight=False)
-
-
-def line(text: str, longest: int = 120) -> str:
-    """Text of others on one line: cut, without control characters, safe to print as markup."""
-    shown = "".join(c if c.isprintable() else "⏎" if c == "\n" else "·" for c in text)
-    return escape(shown if len(shown) <= longest else shown[: longest - 1] + "…")

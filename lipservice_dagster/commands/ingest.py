@@ -22,6 +22,7 @@ def run(
     day: date | None,
     environment: str,
     year: int | None,
+    again: bool,
     rejects: Path | None,
 ) -> int:
     """Ingest and print the summary; the exit code.
@@ -46,6 +47,7 @@ def run(
         now=datetime.now(UTC),
         environment=environment,
         year=year,
+        again=again,
         rejects=rejects,
     )
     if code == 0:

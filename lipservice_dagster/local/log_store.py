@@ -6,6 +6,7 @@ Under a root folder stand
   and timestamp; the day is the UTC day of ``timestamp``;
 - ``volumes/day=<YYYY-MM-DD>/part-<id>.parquet``: the five-minute rollup of the day's logs of all teams, columns as
   `VOLUMES_SCHEMA`. A question about a thousand teams opens a few files a day; parts are merged as they become many;
+- ``ingested/…``: notes on what was stored, published together with it (`LogWriter.note`);
 - ``.staging/<writer>/``: what a writer has not published yet; no reader's glob sees it.
 
 A writer renames its files into place at the end, and keeps an undo list while it does: if it fails, or dies and the
@@ -184,18 +185,20 @@ class LogWriter:
     """Adds logs to the store under `root`; what was added is published together when the context ends well.
 
     With ``replace=True`` every team-day that was added to takes the place of what the store held of it before.
+    Without ``durable`` nothing waits for the disk: for a store that no one reads after its writer's process.
     ``counts`` holds the rows added by (team_id, day). Memory is bounded by about `PART_BYTES` and one added table.
     Raises `LogStoreError`, with nothing published, where the disk refuses; `ValueError` for a table that is not of
     `LOGS_SCHEMA` or a time outside `FIRST_DAY` to `LAST_DAY`.
     """
 
-    def __init__(self, root: Path, *, replace: bool = False) -> None:
+    def __init__(self, root: Path, *, replace: bool = False, durable: bool = True) -> None:
         self.root = Path(root)
-        self.replace = replace
+        self.replace, self.durable = replace, durable
         self.counts: dict[tuple[int, date], int] = {}
         self._buffers: dict[tuple[int, date], _Buffer] = {}
         self._volumes: dict[date, _Buffer] = {}
         self._parts: list[tuple[int, date]] = []
+        self._notes: list[str] = []
         self._staging: Path | None = None
         self._lock = -1
 
@@ -253,6 +256,21 @@ class LogWriter:
             for day, rows in _by_day(piece):
                 self._keep(staging, (team_id, day), rows)
 
+    def note(self, place: str, content: bytes) -> None:
+        """Publish a small file at a place below the root together with the logs, in place of one that is there.
+
+        Where no logs are added, it is not published.
+        """
+        path = self._open_staging() / place
+        with _explained("Writing a note", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if place not in self._notes:
+            self._notes.append(place)
+
     def _open_staging(self) -> Path:
         if self._staging is None:
             raise ValueError("the LogWriter is not open; use it as `with LogWriter(root) as writer`")
@@ -274,7 +292,7 @@ class LogWriter:
     def _flush(self, staging: Path, key: tuple[int, date]) -> None:
         buffer = self._buffers.pop(key)
         table = stored(_ordered(pa.concat_tables(buffer.tables)))
-        _write(staging / "logs" / partition(*key), table)
+        _write(staging / "logs" / partition(*key), table, durable=self.durable)
         self._parts.append(key)
         team_id, day = key
         of_day, rows = self._volumes.setdefault(day, _Buffer()), volumes(team_id, table)
@@ -284,7 +302,7 @@ class LogWriter:
             self._flush_volumes(staging, max(self._volumes, key=lambda d: self._volumes[d].octets))
 
     def _flush_volumes(self, staging: Path, day: date) -> None:
-        _write(staging / _volumes_folder(day), _summed(self._volumes.pop(day).tables))
+        _write(staging / _volumes_folder(day), _summed(self._volumes.pop(day).tables), durable=self.durable)
 
     def _publish(self, staging: Path) -> None:
         with _explained("Publishing logs", self.root), _locked(self.root / _STAGING / "lock"):
@@ -295,11 +313,14 @@ class LogWriter:
             for folder in folders:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
             moves = self._moves(staging, folders, replaced={*(logs if self.replace else []), *merged})
+            for place in self._notes:
+                (self.root / place).parent.mkdir(parents=True, exist_ok=True)
+                moves.append((f"{staging.relative_to(self.root).as_posix()}/{place}", place))
             _write_undo(staging, moves)
             try:
                 for source, target in moves:
                     os.replace(self.root / source, self.root / target)
-                for folder in folders:
+                for folder in folders if self.durable else []:
                     _sync_folder(self.root / folder)
             except BaseException:
                 _undo(self.root, staging)
@@ -317,7 +338,7 @@ class LogWriter:
         if self.replace:
             teams = pa.array([team for team, on in self._parts if on == day], pa.int32())
             kept = [rows.filter(pc.invert(pc.is_in(rows["team_id"], teams))) for rows in kept]
-        _write(staging / folder, _summed([*kept, *map(_read_volumes, new)]))
+        _write(staging / folder, _summed([*kept, *map(_read_volumes, new)]), durable=self.durable)
         for path in new:
             path.unlink()
         return True
@@ -336,15 +357,16 @@ class LogWriter:
         return moves
 
 
-def _write(folder: Path, table: pa.Table) -> None:
-    """Write a table as a part of a staged folder, on the disk before anything refers to it."""
+def _write(folder: Path, table: pa.Table, *, durable: bool) -> None:
+    """Write a table as a part of a staged folder, where durable on the disk before anything refers to it."""
     path = folder / f"part-{uuid.uuid4().hex}.parquet"
     with _explained("Writing logs", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             pq.write_table(table, file, row_group_size=ROW_GROUP_ROWS, **_encoding(table.schema))
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
 
 
 def _read_volumes(path: Path) -> pa.Table:

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources.volumes_sql import Span
+from lipservice_dagster.team_day import Bounds, TeamDay
 
 
 class LogSourceError(Exception):

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 
 from lipservice_dagster.core import frames
-from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources import sql, volumes_sql
 from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_dagster.sources.volumes_sql import Span
+from lipservice_dagster.team_day import Bounds, TeamDay
 from lipservice_sampler.clickhouse import string_literal
 
 # The structure is spelled out so that an empty store is an empty answer and nothing comes back nullable.

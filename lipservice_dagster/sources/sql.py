@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from lipservice_dagster.core.frames import REST_ID, REST_MESSAGE, SEVERITIES
-from lipservice_dagster.partitions import Bounds, TeamDay, is_product
+from lipservice_dagster.team_day import Bounds, TeamDay, is_product
 from lipservice_sampler.clickhouse import fold_sql, mask_sql, repair_sql, string_literal
 from lipservice_sampler.decision import SEVERITY_NAMES
 from lipservice_sampler.records import LEAST_RATE, MICRO, NUMBER, RATE_KEYS, THRESHOLD

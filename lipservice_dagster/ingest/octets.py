@@ -15,14 +15,17 @@ _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u([dD][89a-fA-F][\d
 
 def json_object(line: bytes) -> dict[str, Any] | None:
     """The fields of a line that is a JSON object, else None. Every string in it can be given to `octets`."""
-    text = line.decode("utf-8", "surrogateescape")
-    if "\\ud" in text or "\\uD" in text:
-        text = _ESCAPE.sub(_half_pair, text)
     try:
-        fields = json.loads(text)
+        fields = json.loads(json_text(line))
     except (ValueError, RecursionError):  # not JSON, nested too deep
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def json_text(data: bytes) -> str:
+    """JSON as text, of whose strings `octets` makes what they were."""
+    text = data.decode("utf-8", "surrogateescape")
+    return _ESCAPE.sub(_half_pair, text) if "\\ud" in text or "\\uD" in text else text
 
 
 def _half_pair(found: re.Match[str]) -> str:

@@ -1,0 +1,95 @@
+"""What was ingested before is noticed: by what it holds, not by its name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lipservice_dagster.ingest import IngestError, ingest, run_ingest
+from lipservice_dagster.local.log_store import counts
+
+NOW = datetime(2026, 9, 12, 8, 30, tzinfo=UTC)
+DAY = date(2026, 9, 10)
+LINES = b"".join(b"2026-09-10 10:00:00 INFO line %d\n" % i for i in range(400))
+
+
+def into(root: Path, *paths: Path, **options: Any):
+    usual: dict[str, Any] = {"team_id": 1, "service": None, "day": None, "now": NOW}
+    return ingest(list(paths), store=root / "store", **usual | options)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "app.log"
+    path.write_bytes(LINES)
+    return path
+
+
+def test_a_file_is_stored_once_also_when_it_was_renamed_or_packed(tmp_path, log):
+    assert into(tmp_path, log).stored == 400
+    rotated = tmp_path / "app.log.1.gz"
+    rotated.write_bytes(gzip.compress(LINES))
+    for path in (log, rotated):
+        summary = into(tmp_path, path)
+        assert (summary.read, summary.stored) == (0, 0)
+        (known,) = summary.known
+        assert known.whole
+        assert known.before == f"{log} on 2026-09-12 08:30 UTC"
+    assert counts(tmp_path / "store") == {(1, DAY): 400}
+    assert into(tmp_path, log, again=True).stored == 400
+
+
+def test_of_a_file_that_has_grown_only_what_is_new_is_stored(tmp_path, log):
+    into(tmp_path, log)
+    with log.open("ab") as file:
+        file.write(b"2026-09-10 11:00:00 new\n\n2026-09-10 11:00:01 newer\n")
+    summary = into(tmp_path, log)
+    assert (summary.read, summary.stored, summary.blank) == (3, 2, 1)
+    assert not summary.known[0].whole
+    assert into(tmp_path, log).stored == 0
+    assert counts(tmp_path / "store") == {(1, DAY): 402}
+
+
+def test_what_differs_from_the_first_octet_on_or_behind_them_is_another_file(tmp_path, log):
+    into(tmp_path, log)
+    other = tmp_path / "other.log"
+    for content in (b"2" + LINES[1:-2] + b"x\n", LINES[:-40] + b"\n", LINES[1:]):
+        other.write_bytes(content)
+        assert into(tmp_path, other).known == ()
+
+
+def test_teams_and_days_have_their_own_and_a_copy_in_the_same_run_is_noticed(tmp_path, log):
+    copy = tmp_path / "copy.log"
+    copy.write_bytes(LINES)
+    assert into(tmp_path, log, copy).stored == 400
+    assert into(tmp_path, log, team_id=2).stored == 400
+    assert into(tmp_path, log, day=date(2026, 9, 11)).stored == 400
+    assert into(tmp_path, log, day=date(2026, 9, 11)).stored == 0
+    assert counts(tmp_path / "store") == {(1, DAY): 400, (1, date(2026, 9, 11)): 400, (2, DAY): 400}
+
+
+def test_an_ingest_that_failed_is_no_reason_to_leave_a_file_out(tmp_path, log):
+    cut = tmp_path / "cut.gz"
+    cut.write_bytes(gzip.compress(LINES * 9)[:-9])
+    with pytest.raises(IngestError):
+        into(tmp_path, log, cut)
+    assert into(tmp_path, log).stored == 400
+
+
+def test_a_stream_that_was_stored_before_stores_nothing_and_is_told(tmp_path, log, monkeypatch, capsys):
+    into(tmp_path, log)
+    options: dict[str, Any] = {"store": tmp_path / "store", "team_id": 1, "service": None, "day": None, "now": NOW}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LINES)))
+    assert run_ingest([], **options) == 1
+    assert "was stored before" in capsys.readouterr().err
+    assert counts(tmp_path / "store") == {(1, DAY): 400}
+    assert run_ingest([log], **options) == 0
+    printed = capsys.readouterr().out
+    assert f"{log} was stored before ({log} on 2026-09-12 08:30 UTC): left out" in printed
+    assert "--again" in printed
