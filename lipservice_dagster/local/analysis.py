@@ -21,10 +21,10 @@ import pandas as pd
 from lipservice_dagster.advisors import rules
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.anomalies import detect_by, history_days, is_learning
-from lipservice_dagster.core.budget import Share
 from lipservice_dagster.core.clustering import cluster
-from lipservice_dagster.core.make_policy import make_policy
+from lipservice_dagster.core.make_policy import make_policies
 from lipservice_dagster.core.policy import Policy
+from lipservice_dagster.core.policy_problem import ServiceDay
 from lipservice_dagster.core.policy_settings import PolicySettings
 from lipservice_dagster.core.signatures import signatures_of
 from lipservice_dagster.core.window import day_series
@@ -219,29 +219,24 @@ def _policies(
         hours=[hours / days for hours in patterns["hours"]],
         severities=[severities / days for severities in patterns["severities"]],
     )
-    totals = {column: float(average[column].sum()) for column in ("weighted_bytes", "weighted_logs")}
-    made = []
+    if average.empty:
+        return ()
+    day = average["day"].iloc[0]
+    services = []
     for (service, environment), rows in average.groupby(_SCOPE, sort=True):
-        day = rows["day"].iloc[0]
         of_scope = (anomalies["service"] == service) & (anomalies["environment"] == environment)
-        share = Share(*(float(rows[column].sum()) / total if total else 1.0 for column, total in totals.items()))
-        policy = make_policy(
-            TEAM,
-            service,
-            environment,
-            day,
-            rows,
-            anomalies[of_scope & (anomalies["day"] == day)],
-            judgements,
-            settings,
-            share=share,
-            judged_by="Rules judged what patterns are worth.",
+        unusual = anomalies[of_scope & (anomalies["day"] == day)]
+        services.append(
+            ServiceDay(service, environment, rows, unusual, judged_by="Rules judged what patterns are worth.")
         )
-        if days > 1:
-            average_day = policy.reasoning.replace(f"logged on {day}.", f"logs on an average of its {days} days.")
-            policy = policy.model_copy(update={"reasoning": average_day})
-        made.append(policy)
+    made = make_policies(TEAM, day, services, judgements, settings)
+    if days > 1:
+        made = [p.model_copy(update={"reasoning": _of_average(p.reasoning, day, days)}) for p in made]
     return tuple(made)
+
+
+def _of_average(reasoning: str, day: date, days: int) -> str:
+    return reasoning.replace(f"logged on {day}.", f"logs on an average of its {days} days.")
 
 
 def _utc(moment: pd.Timestamp) -> datetime:
