@@ -69,8 +69,9 @@ def running(home: Path) -> Iterator[Layout]:
     with _locked(home / "postgres.lease", fcntl.LOCK_SH) as lease:
         with _locked(home / "postgres.start", fcntl.LOCK_EX):
             layout = _lay_out(home)
-            _start(layout)
         try:
+            with _locked(home / "postgres.start", fcntl.LOCK_EX):
+                _start(layout)
             yield layout
         finally:
             # Who gets the lease alone was the last; newcomers wait for it, and then start the server anew.
@@ -274,13 +275,11 @@ def _run(layout: Layout, program: str, *arguments: str, data: Path | None = _DAT
     # Output to files: a server started by pg_ctl would keep a pipe open for as long as it lives.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                text=True,
-                check=False,
                 cwd="/",
                 env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
                 # Ctrl-C at the terminal is for whoever supervises the server, not for the server.
@@ -291,9 +290,14 @@ def _run(layout: Layout, program: str, *arguments: str, data: Path | None = _DAT
             )
         except OSError as error:
             raise PostgresError(_explain(error, f"run {command[0]}")) from error
+        try:
+            process.wait()
+        finally:
+            # Killed on the way, it would leave behind what it has started: a server that nobody knows how to stop yet.
+            code = process.wait()
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(command, done.returncode, out.read(), err.read())
+        return subprocess.CompletedProcess(command, code, out.read(), err.read())
 
 
 def _explain(error: OSError, doing: str) -> str:

@@ -113,7 +113,7 @@ def test_what_is_killed_in_the_middle_of_a_write_is_made_once_and_whole(
             until(lambda: backfills.progress(instance, database, graph.definitions, backfill).ended)
         now = backfills.progress(instance, database, graph.definitions, backfill)
         assert now.succeeded
-        assert now.done == now.total == 9 * len(TEAMS) * 3
+        assert now.done == now.total == 10 * len(TEAMS) * 3
         assert tables(database) == tables(another_database)
         assert backfills.failures(instance, backfill) == []
         runs = instance.get_runs(of_backfill)
