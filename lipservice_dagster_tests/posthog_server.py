@@ -10,6 +10,7 @@ import base64
 import json
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,6 +83,8 @@ class PostHog:
     """Permitted functions that this version does not permit."""
     faults: list[Fault] = field(default_factory=list)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    ahead: float = 0
+    """Seconds by which its clock is ahead."""
     after_page: Callable[[int], None] = lambda number: None
     engine: Any = field(default_factory=lambda: clickhouse_connect.get_client(interface="chdb"))
     """Holds the engine, which ends with its last client."""
@@ -246,6 +249,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:
             self.close_connection = True
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The Date of an answer."""
+        return super().date_time_string(time.time() + self.server.posthog.ahead)
 
     def log_message(self, *_: Any) -> None:
         """Nothing on standard error."""

@@ -67,6 +67,8 @@ class Api:
             num_pools=1, retries=False, timeout=urllib3.Timeout(min(limits.timeout_seconds, 10), limits.timeout_seconds)
         )
         self.requests = 0
+        self.server_time: datetime | None = None
+        """What the last answer's Date said."""
 
     @property
     def name(self) -> str:
@@ -110,6 +112,7 @@ class Api:
                     redirect=False,
                 )
                 self.requests += 1
+                self.server_time = _date(response)
                 if response.status < 300:
                     answer = json.loads(response.data)
                     if isinstance(answer, dict):
@@ -198,6 +201,13 @@ class Api:
             return str(found.get("code") or ""), str(found.get("detail") or found.get("error") or "")[:1000]
         except (ValueError, AttributeError):
             return "", " ".join(re.sub(r"<[^>]*>", " ", text[:2000]).split())[:200]
+
+
+def _date(response: urllib3.BaseHTTPResponse) -> datetime | None:
+    try:
+        return parsedate_to_datetime(str(response.headers.get("Date"))).astimezone(UTC)
+    except (ValueError, TypeError):
+        return None
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:

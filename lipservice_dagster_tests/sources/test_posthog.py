@@ -58,7 +58,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("logs")
     with LogWriter(root) as writer:
         for d in DAYS:
-            writer.add(d.team_id, generate(d.team_id, d.day, until=LAST, days=2, logs_per_day=1500))
+            writer.add(d.team_id, generate(d.team_id, d.day, until=LAST, days=2, logs_per_day=800))
     return store(root, {1: ODD})
 
 
