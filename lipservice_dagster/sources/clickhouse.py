@@ -40,6 +40,9 @@ _CODE = re.compile(r"Code: (\d+)\b")
 # wrong passwords, missing rights.
 _REFUSALS = {16, 43, 46, 47, 53, 60, 62, 81, 164, 192, 193, 194, 497, 516}
 
+# A server answers once it has all, so that an error on the way is told and is no answer that breaks off.
+_TRANSPORT = {"wait_end_of_query": 1}
+
 
 class ClickHouseSource:
     """A `LogSource` over PostHog's tables (or ones with their columns) in ClickHouse.
@@ -124,7 +127,9 @@ class ClickHouseSource:
         from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
         try:
-            return self._client().query_arrow(text, settings=self._limits.clickhouse_settings())
+            return self._client().query_arrow(text, settings=self._limits.clickhouse_settings() | _TRANSPORT)
+        except pa.ArrowException as error:
+            raise LogSourceError(f"{self._name} did not answer: its answer broke off ({error})") from error
         except (ClickHouseError, OSError) as error:
             message = str(error)
             if password := self._connection.get("password"):
