@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources import clickhouse
 from lipservice_dagster.sources.base import LogSource, LogSourceError
 from lipservice_dagster.sources.limits import QueryLimits
-from lipservice_dagster.sources.posthog import PostHogSource
-from lipservice_dagster.sources.posthog_api import Api, ApiLimits, Budget
+
+if TYPE_CHECKING:
+    from lipservice_dagster.sources.posthog_api import Budget
 
 _PLACE = re.compile(r"(.*?)/project/([0-9]+(?:,[0-9]+)*)/?")
 
@@ -30,6 +32,9 @@ def source_of(
     dsn = settings.logs_url()
     if not dsn.startswith("posthog+"):
         return clickhouse.connect(dsn, limits)
+    from lipservice_dagster.sources.posthog import PostHogSource  # the code location loads faster without
+    from lipservice_dagster.sources.posthog_api import Api, ApiLimits
+
     base, projects = posthog_projects(dsn)
     asked = ApiLimits(
         timeout_seconds=settings.posthog_timeout_seconds,

@@ -120,11 +120,7 @@ class PostHogSource:
         for team, days in _by_team(team_days):
             if team not in self._refused:
                 try:
-                    asked = hogql.counts(days, bounds.open_until, bounds.as_of)
-                    found = {
-                        _EPOCH + timedelta(days=int(day)): (n, size) for day, n, size in self._api(team).hogql(asked)
-                    }
-                    rows += [(team, day, int(n), int(size)) for day, (n, size) in sorted(found.items()) if day in days]
+                    rows += self._counts(self._api(team), days, bounds)
                     continue
                 except HogQLRefusedError as error:
                     self._refused[team] = str(error)
@@ -137,6 +133,26 @@ class PostHogSource:
                 rows += [(team, day, *counted)] if counted[0] else []
         types = {"team_id": "int32", "logs": "int64", "bytes": "int64"}
         return pd.DataFrame(rows, columns=["team_id", "day", "logs", "bytes"]).astype(types)
+
+    def _counts(self, api: Api, days: list[date], bounds: Bounds) -> list[tuple[int, date, int, int]]:
+        """Project, day, logs and bytes of the days that have logs; in smaller questions where one is given up."""
+        try:
+            answer = api.hogql(hogql.counts(days, bounds.open_until, bounds.as_of))
+            found = [(_EPOCH + timedelta(days=int(day)), int(logs), int(size)) for day, logs, size in answer]
+        except TooLargeError as error:
+            self._say(f"{error}; counting in smaller parts")
+            found = [(d, *self._count(api, Window(d, 0, bounds.hours(d)), bounds)) for d in days if bounds.hours(d)]
+        return [(api.project, day, logs, size) for day, logs, size in found if day in days and logs]
+
+    def _count(self, api: Api, window: Window, bounds: Bounds) -> tuple[int, int]:
+        try:
+            ((logs, size),) = api.hogql(hogql.count(window, bounds.as_of))
+            return int(logs), int(size or 0)
+        except TooLargeError:
+            if window.last - window.first == 1:
+                raise
+            parts = [self._count(api, part, bounds) for part in window.halves()]
+            return sum(logs for logs, _ in parts), sum(size for _, size in parts)
 
     def groups(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
         """The rows of raw_logs of these team-days."""
@@ -201,6 +217,7 @@ class PostHogSource:
     def _paged(self, api: Api, at: TeamDay, window: Window, bounds: Bounds) -> pa.Table:
         """Groups of a window, of its pages hour by hour, by the SQL that a ClickHouse of one's own is asked."""
         folder = self._pages_of(api, at.day)
+        pages.forget_old(folder.parent)
         hours = [replace(window, first=hour, last=hour + 1) for hour in range(window.first, window.last)]
         with pages.held(folder):
             found = [pages.read(api, hour, bounds.as_of, folder, self._say) for hour in hours]

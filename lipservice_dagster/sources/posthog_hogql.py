@@ -186,6 +186,11 @@ def counts(days: Sequence[date], open_until: datetime, as_of: datetime) -> str:
     )
 
 
+def count(window: Window, as_of: datetime) -> str:
+    """Logs and bytes of a window."""
+    return f"SELECT count() AS logs_, sum({_BYTES}) AS bytes_ FROM logs WHERE {where(window, as_of)} LIMIT 1"
+
+
 def services(window: Window, as_of: datetime) -> str:
     """The services of a window, names as base64, with their logs."""
     return (

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -87,6 +88,15 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def forget_old(folder: Path) -> None:
+    """Remove the days below the folder whose read nobody can go on with any more."""
+    oldest = time.time() - 2 * _OLDEST.total_seconds()
+    for day in folder.glob("*"):
+        noted = [state.stat().st_mtime for state in day.glob("*/state.json")]
+        if max(noted, default=day.stat().st_mtime) < oldest:
+            shutil.rmtree(day, ignore_errors=True)
 
 
 def read(api: Api, window: Window, as_of: datetime, folder: Path, say: Callable[[str], None]) -> Pages:

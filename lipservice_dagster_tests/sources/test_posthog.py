@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from lipservice_dagster.sources.connect import posthog_projects, source_of
 from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_dagster.sources.posthog import PostHogSource
 from lipservice_dagster.sources.posthog_api import Api, ApiLimits
+from lipservice_dagster.sources.posthog_pages import forget_old
 from lipservice_dagster.sources.volumes_sql import Span
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.source_requests import take
@@ -124,6 +126,31 @@ def test_where_an_answer_is_cut_smaller_windows_are_asked(posthog: PostHog, logs
     same(found, embedded(logs), DAYS[:1])
     assert posthog.queries > 2
     assert posthog.pages == 0
+
+
+def test_what_is_given_up_is_asked_in_smaller_parts(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
+    bounds = Bounds(at(5.5, LAST))
+    given_up = Fault(500, "Query exceeded the memory limit")
+    found, expected = source(posthog, tmp_path), embedded(logs)
+    posthog.faults = [given_up]
+    pd.testing.assert_frame_equal(found.groups(DAYS[:1], bounds), expected.groups(DAYS[:1], bounds))
+    posthog.faults = [given_up, given_up]
+    pd.testing.assert_frame_equal(found.counts(DAYS[:1], bounds), expected.counts(DAYS[:1], bounds))
+    assert posthog.queries == 3 + 4  # the day and its halves; the days, the day and its halves
+    posthog.faults = [given_up] * 9
+    with pytest.raises(LogSourceError, match="gave a question up: Query exceeded the memory limit"):
+        found.counts(DAYS[:1], Bounds(at(1.5, LAST)))
+
+
+def test_reads_that_nobody_can_go_on_with_are_forgotten(tmp_path: Path) -> None:
+    for day, age in (("2026-09-01", 3), ("2026-09-02", 0)):
+        state = tmp_path / day / "00-01" / "state.json"
+        state.parent.mkdir(parents=True)
+        state.write_text("{}")
+        moment = (datetime.now(UTC) - timedelta(days=age)).timestamp()
+        os.utime(state, (moment, moment))
+    forget_old(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["2026-09-02"]
 
 
 def test_an_hour_of_a_service_that_is_still_too_large_is_read_as_pages(tmp_path: Path) -> None:
