@@ -121,9 +121,9 @@ def test_an_open_day_is_read_to_its_last_whole_hour(posthog: PostHog, logs: Path
 
 
 def test_where_an_answer_is_cut_smaller_windows_are_asked(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
-    posthog.most_rows = 75
+    posthog.most_rows = 40
     found = source(posthog, tmp_path)
-    same(found, embedded(logs), DAYS[:1])
+    same(found, embedded(logs), DAYS[:1], Bounds(at(8.5, LAST)))
     assert posthog.queries > 2
     assert posthog.pages == 0
 
@@ -156,12 +156,12 @@ def test_reads_that_nobody_can_go_on_with_are_forgotten(tmp_path: Path) -> None:
 def test_an_hour_of_a_service_that_is_still_too_large_is_read_as_pages(tmp_path: Path) -> None:
     words = [f"{a}{b} went" for a in "abcdefgh" for b in "klmnopqr"]
     logs = [log(w, timestamp=at(5 + i / 200), resource=OF) for i, w in enumerate(words)]
-    root = store(tmp_path / "store", {7: [*logs, log("x", resource=OF)]})
+    root = store(tmp_path / "store", {7: [*logs, log("x", timestamp=at(5), resource=OF)]})
     with posthog_server() as posthog:
         posthog.insert(7, root)
         posthog.most_rows, posthog.page_rows = 20, 25
         day = TeamDay(7, at(0).date())
-        same(source(posthog, tmp_path / "pages", 7), embedded(root), [day])
+        same(source(posthog, tmp_path / "pages", 7), embedded(root), [day], Bounds(at(6.5)))
         assert posthog.pages == 3
         assert not list((tmp_path / "pages").glob("*/*/*/part-*"))  # read and gone
 
@@ -170,7 +170,7 @@ def test_where_hogql_is_refused_days_are_read_as_pages(posthog: PostHog, logs: P
     posthog.refused = {"sumMap", "mapKeys"}
     posthog.page_rows = 400
     found = source(posthog, tmp_path)
-    same(found, embedded(logs), DAYS[:1])
+    same(found, embedded(logs), DAYS[:1], Bounds(at(8.5, LAST)))
     assert posthog.queries == 1  # it is not asked again
     with pytest.raises(LogSourceRefusedError, match=r"Unsupported function call.*cannot be counted"):
         found.counts(DAYS[1:], LATER)
