@@ -656,6 +656,18 @@ def config() -> None:
 
 
 @cli.command()
+def doctor() -> None:
+    """Look at what LipService stands on, and say what to do about what is not well.
+
+    The log source (with PostHog's API its key and scopes), PostgreSQL and its migrations, Dagster's instance, versions,
+    the clock and the disk. Starts and changes nothing; exits with 1 where something is bad.
+    """
+    from lipservice_dagster.commands import doctor as command
+
+    sys.exit(command.run(_settings()))
+
+
+@cli.command()
 @click.argument(
     "counts", metavar="COUNTS.csv", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False)
 )

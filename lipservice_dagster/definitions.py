@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 
 # What is imported stays. Looking through it for garbage over and over takes a fifth of the time that loading takes.
 gc.disable()
@@ -38,10 +39,10 @@ from lipservice_dagster.defs.team_day_asset import IO_MANAGER
 from lipservice_dagster.partitions import partitions
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource
-from lipservice_dagster.sources.clickhouse import connect
-from lipservice_dagster.sources.limits import QueryLimits
+from lipservice_dagster.sources.connect import source_of
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.io_manager import TeamDayPostgresIOManager
+from lipservice_dagster.storage.source_requests import take
 
 gc.freeze()
 gc.enable()
@@ -54,9 +55,6 @@ def build_defs(
     _silence_known_warnings()
     team_days = partitions(settings.partitions_start())
     database = database or Database(settings.postgres_dsn.get_secret_value() if settings.postgres_dsn else None)
-    limits = QueryLimits(
-        settings.max_messages, settings.max_threads, settings.max_memory_bytes, settings.query_timeout_seconds
-    )
     graph = [
         *raw_logs.build(team_days),
         *signatures.build(team_days),
@@ -95,7 +93,8 @@ def build_defs(
         ],
         resources={
             "database": database,
-            "log_source": log_source or connect(settings.logs_url(), limits),
+            "log_source": log_source
+            or source_of(settings, budget=partial(take, database), say=lambda text: dg.get_dagster_logger().info(text)),
             IO_MANAGER: TeamDayPostgresIOManager(database),
         },
     )

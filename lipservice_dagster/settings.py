@@ -35,6 +35,10 @@ def _default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "lipservice"
 
 
+POSTHOG_LOOKS = {"discover_seconds": 3600, "spike_seconds": 300, "late_seconds": 3600}
+"""Defaults over PostHog's API: 14 questions an hour, of the 120 that it allows."""
+
+
 class Settings(BaseSettings):
     """The settings of LipService; each field is the environment variable ``LIPSERVICE_<NAME>``."""
 
@@ -53,7 +57,32 @@ class Settings(BaseSettings):
     logs_dsn: SecretStr | None = Field(
         default=None,
         description="Where logs are read: clickhouse://user:password@host:8123/database?table=logs (clickhouses:// for "
-        "TLS), or parquet:///folder. Unset: the embedded log store.",
+        "TLS), parquet:///folder, or PostHog's API, posthog+https://eu.posthog.com/project/123 (several projects: "
+        "123,456). Unset: the embedded log store.",
+    )
+    posthog_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices(PREFIX + "POSTHOG_API_KEY", "POSTHOG_PERSONAL_API_KEY"),
+        description="Personal API key of PostHog with the scopes query:read and logs:read; POSTHOG_PERSONAL_API_KEY is "
+        "read too.",
+    )
+    posthog_keys: dict[int, SecretStr] = Field(
+        default_factory=dict,
+        description='Keys of single projects in place of the one above, as JSON: {"123": "phx_…", "456": "phx_…"}.',
+    )
+    posthog_timeout_seconds: float = Field(
+        default=120.0, gt=0, description="Time that PostHog may take to answer a request."
+    )
+    posthog_retries: int = Field(
+        default=5, ge=0, le=20, description="Tries after the first, where PostHog is busy or does not answer."
+    )
+    posthog_queries_per_hour: int = Field(
+        default=110,
+        ge=1,
+        description="HogQL queries an hour of a project that all runs and sensors make together; PostHog allows 120.",
+    )
+    posthog_pages_per_hour: int = Field(
+        default=1_000, ge=1, description="Likewise pages of logs, of 2,000 each; PostHog allows 1,200."
     )
     first_day: date | None = Field(
         default=None,
@@ -327,17 +356,26 @@ class Settings(BaseSettings):
     @field_validator("logs_dsn", mode="after")
     @classmethod
     def _logs(cls, value: SecretStr | None) -> SecretStr | None:
-        return _checked(value, ("clickhouse", "clickhouses", "parquet"))
+        return _checked(value, ("clickhouse", "clickhouses", "parquet", "posthog+https", "posthog+http"))
 
     @field_validator("webhook_url", mode="after")
     @classmethod
     def _webhook(cls, value: SecretStr | None) -> SecretStr | None:
         return _checked(value, ("http", "https")) if value and value.get_secret_value().strip() else None
 
-    @field_validator("anthropic_api_key", "openai_api_key", mode="after")
+    @field_validator("anthropic_api_key", "openai_api_key", "posthog_api_key", mode="after")
     @classmethod
     def _key(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value and value.get_secret_value().strip() else None  # set to nothing is not set
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fewer_looks(cls, values: Any) -> Any:
+        """Sensors look less often over an API that allows so many questions an hour, unless they are told."""
+        dsn = values.get("logs_dsn") if isinstance(values, dict) else None
+        if str(dsn.get_secret_value() if isinstance(dsn, SecretStr) else dsn or "").startswith("posthog+"):
+            return POSTHOG_LOOKS | values
+        return values
 
     @field_validator("home", mode="after")
     @classmethod
@@ -458,6 +496,8 @@ def shown(value: Any) -> str:
         return f"{scheme}://{'***' if secret else ''}{at}{place}{question}{'***' if question else ''}"
     if isinstance(value, dict) and any(isinstance(v, TeamBudget) for v in value.values()):
         return json.dumps({team: budget.asked for team, budget in sorted(value.items())})
+    if isinstance(value, dict) and any(isinstance(v, SecretStr) for v in value.values()):
+        return json.dumps(dict.fromkeys(sorted(value), "***"))
     return str(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from rich.table import Table
 
@@ -11,8 +12,9 @@ from lipservice_dagster.commands.findings import line
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TEAMS_NAME
 from lipservice_dagster.settings import Settings
-from lipservice_dagster.sources.clickhouse import connect
+from lipservice_dagster.sources.connect import source_of
 from lipservice_dagster.storage.materializations import latest_days
+from lipservice_dagster.storage.source_requests import take
 
 _LOOKBACK_DAYS = 42
 """PostHog keeps its volumes so long."""
@@ -26,7 +28,7 @@ def run(settings: Settings) -> None:
     with stack.dagster_home(settings) as (_, database), DagsterInstance.get() as instance:
         partitions = {int(team) for team in instance.get_dynamic_partitions(TEAMS_NAME)}
         made = latest_days(database, "anomaly_reports")
-    logs = connect(settings.logs_url()).latest_logs(now - timedelta(days=_LOOKBACK_DAYS))
+        logs = source_of(settings, budget=partial(take, database)).latest_logs(now - timedelta(days=_LOOKBACK_DAYS))
     teams = sorted(partitions | set(made) | set(logs))
     console = standard_console()
     if not teams:

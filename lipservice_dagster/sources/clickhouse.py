@@ -40,6 +40,9 @@ _CODE = re.compile(r"Code: (\d+)\b")
 # wrong passwords, missing rights.
 _REFUSALS = {16, 43, 46, 47, 53, 60, 62, 81, 164, 192, 193, 194, 497, 516}
 
+# A server answers once it has all, so that an error on the way is told and is no answer that breaks off.
+_TRANSPORT = {"wait_end_of_query": 1}
+
 
 class ClickHouseSource:
     """A `LogSource` over PostHog's tables (or ones with their columns) in ClickHouse.
@@ -67,43 +70,43 @@ class ClickHouseSource:
 
     def ping(self) -> str:
         """The store's name and the engine's version."""
-        table = self._query("SELECT version() AS version")
+        table = self.query("SELECT version() AS version")
         return f"{self._name}, ClickHouse {table.column('version')[0].as_py()}"
 
     def latest_logs(self, since: datetime) -> dict[int, datetime]:
         """The teams that have logged at or after ``since``, each with the start of its latest five minutes."""
-        table = self._query(volumes_sql.latest(self._volumes(), since))
+        table = self.query(volumes_sql.latest(self._volumes(), since))
         latest = (t if isinstance(t, datetime) else datetime.fromtimestamp(t, UTC) for t in table["latest"].to_pylist())
         return dict(zip(table["team_id"].to_pylist(), latest, strict=True))
 
     def day_volumes(self, first: date, last: date) -> dict[TeamDay, int]:
         """Stored logs of each team-day of these days, from the five-minute volumes."""
-        rows = self._query(volumes_sql.by_day(self._volumes(), first, last)).to_pandas()
+        rows = self.query(volumes_sql.by_day(self._volumes(), first, last)).to_pandas()
         return {TeamDay(int(r.team_id), r.day): int(r.stored) for r in rows.itertuples(index=False)}
 
     def compared_volumes(self, team_ids: Sequence[int], span: Span) -> pd.DataFrame:
         """Logs of a span beside the same hours of the days before."""
         if not team_ids:
             return frames.empty(volumes_sql.COMPARED)
-        return self._query(volumes_sql.compared(self._volumes(), team_ids, span)).to_pandas()
+        return self.query(volumes_sql.compared(self._volumes(), team_ids, span)).to_pandas()
 
     def counts(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
         """Logs and bytes of each team-day, counted on their own."""
         if not team_days:
             return frames.empty(("team_id", "day", "logs", "bytes"))
-        counted = self._query(sql.counts(self._counted, team_days, bounds)).to_pandas()
+        counted = self.query(sql.counts(self._counted, team_days, bounds)).to_pandas()
         return counted.rename(columns={"logs_": "logs", "bytes_": "bytes"})
 
     def groups(self, team_days: Sequence[TeamDay], bounds: Bounds) -> pd.DataFrame:
         """The rows of raw_logs of these team-days."""
         if not team_days:
             return frames.empty(frames.RAW_LOGS)
-        table = self._query(sql.groups(self._logs, team_days, bounds, self._limits.max_messages))
+        table = self.query(sql.groups(self._logs, team_days, bounds, self._limits.max_messages))
         return table.select(list(frames.RAW_LOGS)).to_pandas()
 
     def has_table(self, name: str) -> bool:
         """Whether the server has a table or view of this name."""
-        return bool(self._query(f"EXISTS TABLE {name}").column(0)[0].as_py())
+        return bool(self.query(f"EXISTS TABLE {name}").column(0)[0].as_py())
 
     def _volumes(self) -> sql.Records:
         if callable(self._volumes_behind):
@@ -119,11 +122,14 @@ class ClickHouseSource:
             client = self._local.client = clickhouse_connect.get_client(**self._connection)
         return client
 
-    def _query(self, text: str) -> pa.Table:
+    def query(self, text: str) -> pa.Table:
+        """What the store answers to this SQL; LogSourceError where it does not, with its reason."""
         from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
         try:
-            return self._client().query_arrow(text, settings=self._limits.clickhouse_settings())
+            return self._client().query_arrow(text, settings=self._limits.clickhouse_settings() | _TRANSPORT)
+        except pa.ArrowException as error:
+            raise LogSourceError(f"{self._name} did not answer: its answer broke off ({error})") from error
         except (ClickHouseError, OSError) as error:
             message = str(error)
             if password := self._connection.get("password"):
@@ -146,7 +152,7 @@ def connect(dsn: str, limits: QueryLimits | None = None) -> ClickHouseSource:
     if parts.scheme not in ("clickhouse", "clickhouses"):
         raise LogSourceError(
             f"LIPSERVICE_LOGS_DSN starts with {parts.scheme or 'nothing'}://; clickhouse://, clickhouses:// and"
-            " parquet:// are known"
+            " parquet:// are known (and posthog+https://)"
         )
     secure = parts.scheme == "clickhouses"
     options = {k: v[-1] for k, v in parse_qs(parts.query).items()}

@@ -89,7 +89,8 @@ def _day(day: date) -> str:
     return f"'{day.isoformat()}'"
 
 
-def _instant(at: datetime) -> str:
+def instant(at: datetime) -> str:
+    """An instant as SQL."""
     return f"toDateTime64('{at.strftime('%Y-%m-%d %H:%M:%S.%f')}', 6, 'UTC')"
 
 
@@ -102,8 +103,8 @@ def where(team_days: Sequence[TeamDay], bounds: Bounds) -> str:
         f"team_id IN ({', '.join(map(str, teams))})",
         f"time_bucket IN ({', '.join(f'toDateTime({_day(d)}, {_ZONE})' for d in days)})",
         f"timestamp >= toDateTime64({_day(days[0])}, 6, 'UTC')",
-        f"timestamp < {_instant(end)}",
-        f"observed_timestamp <= {_instant(bounds.as_of)}",
+        f"timestamp < {instant(end)}",
+        f"observed_timestamp <= {instant(bounds.as_of)}",
     ]
     if not is_product(team_days):
         pairs = ", ".join(f"({d.team_id}, {_day(d.day)})" for d in sorted(team_days))
@@ -135,9 +136,14 @@ def records(table: str) -> Records:
 
 def counts(logs: Records, team_days: Sequence[TeamDay], bounds: Bounds) -> str:
     """Logs and bytes of each team-day, counted on their own."""
+    return counted(logs, where(team_days, bounds))
+
+
+def counted(logs: Records, condition: str) -> str:
+    """Logs and bytes of each team-day under a condition."""
     return (
         f"{logs.computed}SELECT team_id, toDate(timestamp, 'UTC') AS day, toInt64(count()) AS logs_,"
-        f" toInt64(sum(bytes)) AS bytes_ FROM {logs.table} WHERE {where(team_days, bounds)}"
+        f" toInt64(sum(bytes)) AS bytes_ FROM {logs.table} WHERE {condition}"
         " GROUP BY team_id, day ORDER BY team_id, day"
     )
 
@@ -153,14 +159,17 @@ _TEAM_DAY = f"bitShiftRight(packed, {_SEVERITY_BITS})"
 
 
 def groups(logs: Records, team_days: Sequence[TeamDay], bounds: Bounds, max_messages: int) -> str:
-    """The rows of raw_logs of these team-days, over logs as `records` says them.
+    """The rows of raw_logs of these team-days, over logs as `records` says them."""
+    return rows_of(masked(logs, where(team_days, bounds)), max_messages)
+
+
+def masked(logs: Records, condition: str) -> str:
+    """The logs under a condition as groups by packed team, day and severity, service, environment and masked message.
 
     An exact, cheap key first (the body with its digits folded, which no mask can tell apart), then repair and masks on
     one member of each group; repair and folding commute. Hours are no key but 24 sums of a group: as a key they would
-    make many times the groups. The messages of a team-day beyond ``max_messages`` (those with the fewest logs) become
-    one rest-row a (service, environment, severity), with exact counts.
+    make many times the groups.
     """
-    names = ", ".join(f"'{s}'" for s in SEVERITIES)
     # Of a very long body only its beginning is masked, and it is cut before it becomes a key.
     key = f"(if(length(body) <= {4 * MAX_CHARS}, body, {repair_sql('body')}) AS beginning)"
     folded = f"""
@@ -171,15 +180,30 @@ def groups(logs: Records, team_days: Sequence[TeamDay], bounds: Bounds, max_mess
             sum(toUInt64(round((bytes - stamp_bytes) * (weight / {MICRO})))) AS weighted_bytes_,
             min(timestamp) AS first_, max(timestamp) AS last_,
             min(beginning) AS example_
-        FROM {logs.table} WHERE {where(team_days, bounds)}
+        FROM {logs.table} WHERE {condition}
         GROUP BY packed, service_, environment_, folded"""
-    masked = f"""
+    return f"""
         SELECT packed, substringUTF8({repair_sql("service_")}, 1, {NAME_CHARACTERS}) AS service,
             substringUTF8({repair_sql("environment_")}, 1, {NAME_CHARACTERS}) AS environment,
             {mask_sql(repair_sql("folded"))} AS text_of,
             sum(logs_) AS logs_of, sum(bytes_) AS bytes_of, sum(weighted_bytes_) AS weighted_bytes_of,
             sumForEach(hours_) AS hours_of, min(first_) AS first_of, max(last_) AS last_of, min(example_) AS example_of
         FROM ({folded}) GROUP BY packed, service, environment, text_of"""
+
+
+def packed(team_id: int, day: date, severity: int) -> int:
+    """What `masked` calls so, of a team, a day and the place of a severity in `SEVERITIES`."""
+    days = (day - date(1970, 1, 1)).days
+    return team_id << (_SEVERITY_BITS + _DAY_BITS) | days << _SEVERITY_BITS | severity
+
+
+def rows_of(masked: str, max_messages: int) -> str:
+    """The rows of raw_logs of groups as `masked` says them, of which several may be parts of one.
+
+    The messages of a team-day beyond ``max_messages`` (those with the fewest logs) become one rest-row a (service,
+    environment, severity), with exact counts.
+    """
+    names = ", ".join(f"'{s}'" for s in SEVERITIES)
     # Messages are ranked by their logs over all services and severities of the team-day, ties by text.
     ranked = f"""
         SELECT *, dense_rank() OVER (PARTITION BY team_day ORDER BY message_logs DESC, text_of) > {max_messages} AS rest

@@ -78,16 +78,21 @@ def by_day(relation: Records, first: date, last: date) -> str:
     )
 
 
+def ranges(span: Span) -> tuple[list[date], list[tuple[datetime, datetime]]]:
+    """The days that a comparison reads, and the hours of each: a range for each, so that those between are not read."""
+    latest_end = span.end + span.margin
+    width = span.end - span.start + 2 * span.margin
+    found = [(span.start, span.end)] + [
+        (latest_end - width - back * DAY, latest_end - back * DAY) for back in range(1, span.days + 1)
+    ]
+    return sorted({edge.date() for start, end in found for edge in (start, end - BUCKET)}), found
+
+
 def compared(relation: Records, team_ids: Sequence[int], span: Span) -> str:
     """Logs (and of those, errors) in the span, and in the same hours of each of the days before, the nearest first."""
     latest_end = span.end + span.margin
-    width = span.end - span.start + 2 * span.margin
-    # A range for each day, so that the hours between them are not read.
-    ranges = [(span.start, span.end)] + [
-        (latest_end - width - back * DAY, latest_end - back * DAY) for back in range(1, span.days + 1)
-    ]
-    days = sorted({edge.date() for start, end in ranges for edge in (start, end - BUCKET)})
-    hours = " OR ".join(f"bucket >= {_instant(start)} AND bucket < {_instant(end)}" for start, end in ranges)
+    days, asked = ranges(span)
+    hours = " OR ".join(f"bucket >= {_instant(start)} AND bucket < {_instant(end)}" for start, end in asked)
     age = f"(toUnixTimestamp({_instant(latest_end)}) - 1 - toUnixTimestamp(bucket))"
     error = "lower(severity) IN ('error', 'fatal')"
     before = f"sumResample(1, {span.days + 1}, 1)"

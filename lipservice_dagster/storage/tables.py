@@ -491,4 +491,13 @@ asked_runs = sa.Table(
 )
 """Runs that were asked for over the HTTP API; Dagster may not have begun them yet."""
 
+source_requests = sa.Table(
+    "source_requests",
+    metadata,
+    _column("store", Text),
+    sa.Column("made_at", Instant, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("source_requests_store_idx", "store", "made_at"),
+)
+"""Requests that were made in the last hour of a log store that limits them."""
+
 TEAM_DAY_TABLES = {t.name: t for t in metadata.tables.values() if t.info.get("team_day")}

@@ -47,7 +47,7 @@ class Refusing(ClickHouseSource):
     """A source whose table is not there."""
 
     def groups(self, team_days: Any, bounds: Any) -> Any:
-        self._query("SELECT * FROM no_such_table")
+        self.query("SELECT * FROM no_such_table")
 
 
 def test_a_refused_question_fails_its_run_at_once(world: Callable[..., World], tmp_path: Path) -> None:
