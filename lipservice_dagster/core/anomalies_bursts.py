@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from lipservice_dagster.core.anomalies_rhythm import divide
 
@@ -59,7 +59,7 @@ class Sizes:
     def as_large(self, logs: np.ndarray) -> np.ndarray:
         """(B, …): the chance that an active slot has so many ``logs``, above 0, or more."""
         median, scale, df = (x.reshape(-1, *[1] * (logs.ndim - 1)) for x in (self.median, self.scale, self.df))
-        chance: np.ndarray = special.stdtr(df, -(np.log(logs) - median) / scale)
+        chance: np.ndarray = scipy.special.stdtr(df, -(np.log(logs) - median) / scale)
         return chance
 
 
@@ -85,7 +85,7 @@ def as_many(k: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray
     k, size = np.maximum(k, 1.0), divide(mean**2, variance - mean, 0.0)
     clustered = size > 0
     r = np.where(clustered, size, 1.0)
-    return np.where(clustered, special.betainc(k, r, mean / (mean + r)), special.gammainc(k, mean))
+    return np.where(clustered, scipy.special.betainc(k, r, mean / (mean + r)), scipy.special.gammainc(k, mean))
 
 
 def none(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

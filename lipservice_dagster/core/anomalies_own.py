@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from lipservice_dagster.core import anomalies_statistics as statistics
 from lipservice_dagster.core.anomalies_bursts import QUIET, Sizes, as_many, none, upper_half
@@ -96,7 +96,7 @@ def _heavy(report: Report, days: _Days) -> np.ndarray:
     observed, expected = (statistics.run_sums(x[days.rows], report.spans) for x in (report.today, report.mean))
     today = _multiple(observed, expected, weight)
     beyond = (today - median[:, length]) / np.maximum(scale[:, length], 1e-9)
-    likely = share[:, length] * special.stdtr(df[:, length], -beyond) * report.hours
+    likely = share[:, length] * scipy.special.stdtr(df[:, length], -beyond) * report.hours
     return np.where(heavy[:, None], np.minimum(likely, 1.0), 0.0)
 
 
