@@ -81,7 +81,7 @@ def test_structlog_keeps_what_cannot_be_decided(lines):
 
 def _sink(logger: Any, records: list[Any], sampler: Sampler) -> int:
     def keep(message: Any) -> None:
-        records.append(message.record)
+        records.append({**message.record, "extra": dict(message.record["extra"])})  # as it is written
 
     return int(logger.add(keep, level=1, filter=loguru_filter(sampler), catch=False))
 
@@ -109,6 +109,43 @@ def test_loguru_drops_and_stamps_and_decides_once_for_all_sinks(mode):
     else:
         assert 12 < len(kept[0]) < 62
         assert [r["extra"][STAMP] for r in kept[0]][-2:] == [1.0, 1.0]
+
+
+def test_logurus_sinks_with_samplers_of_their_own_each_decide_and_stamp():
+    from loguru import logger
+
+    samplers = [make(), Sampler(**SCOPE, policy=document(), url="", seed=2), make("shadow")]
+    kept: list[list[Any]] = [[] for _ in samplers]
+    sinks = [_sink(logger, records, sampler) for records, sampler in zip(kept, samplers, strict=True)]
+    try:
+        for i in range(2000):
+            logger.info("order {} placed", i)
+    finally:
+        for sink in sinks:
+            logger.remove(sink)
+    assert [seen(sampler) for sampler in samplers] == [2000] * 3
+    for records in kept[:2]:
+        assert 140 < len(records) < 260
+        assert {r["extra"][STAMP] for r in records} == {0.1}
+    assert len({r["message"] for r in kept[0]} & {r["message"] for r in kept[1]}) < 60
+    assert len(kept[2]) == 2000
+    assert not any(STAMP in r["extra"] for r in kept[2])
+
+
+def test_a_loguru_record_that_came_with_a_stamp_is_not_sampled_again():
+    from loguru import logger
+
+    samplers = make(), make()
+    kept: tuple[list[Any], list[Any]] = ([], [])
+    sinks = [_sink(logger, records, sampler) for records, sampler in zip(kept, samplers, strict=True)]
+    try:
+        for i in range(50):
+            logger.bind(**{STAMP: 0.5}).info("order {} placed", i)
+    finally:
+        for sink in sinks:
+            logger.remove(sink)
+    assert [[r["extra"][STAMP] for r in records] for records in kept] == [[0.5] * 50] * 2
+    assert [seen(sampler) for sampler in samplers] == [0, 0]
 
 
 @pytest.fixture
