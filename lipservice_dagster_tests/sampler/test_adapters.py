@@ -69,6 +69,15 @@ def test_structlog_shadow_leaves_the_event_as_it_is(lines):
     assert lines == [{"event": f"order {i} placed", "level": "info"} for i in range(20)]
 
 
+def test_a_structlog_event_that_is_stamped_already_is_not_sampled_again(lines):
+    sampler = make()
+    log = structlogger(sampler, lines).bind(**{STAMP: 0.5})
+    for i in range(50):
+        log.info(f"order {i} placed")
+    assert [line[STAMP] for line in lines] == [0.5] * 50
+    assert seen(sampler) == 0
+
+
 def test_structlog_keeps_what_cannot_be_decided(lines):
     def text(event: Any) -> str:
         raise RuntimeError("no text")
@@ -148,6 +157,29 @@ def test_a_loguru_record_that_came_with_a_stamp_is_not_sampled_again():
     assert [seen(sampler) for sampler in samplers] == [0, 0]
 
 
+def test_structlog_events_of_a_trace_share_their_fate(lines):
+    log = structlogger(make(), lines)
+    for trace in range(1, 101):
+        for _ in range(3):
+            log.info("cart 9 priced in 12 ms", trace_id=f"{trace:032x}")
+    traces = [line["trace_id"] for line in lines]
+    assert 20 < len(set(traces)) < 80
+    assert all(traces.count(trace) == 3 for trace in traces)
+
+
+def test_an_exception_on_a_loguru_record_is_an_error_at_any_level():
+    from loguru import logger
+
+    kept: list[Any] = []
+    sink = _sink(logger, kept, make())
+    try:
+        for i in range(50):
+            logger.opt(exception=ValueError(i)).info("order {} placed", i)
+    finally:
+        logger.remove(sink)
+    assert [r["extra"][STAMP] for r in kept] == [1.0] * 50
+
+
 @pytest.fixture
 def exported() -> Any:
     from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
@@ -206,6 +238,7 @@ def test_opentelemetrys_own_logs_are_sampled_by_the_processor(exported):
         logger.emit(body=f"order {i} placed", severity_number=SeverityNumber.ERROR2)
         logger.emit(body={"a": i}, severity_number=SeverityNumber.INFO)
         logger.emit(body=f"order {i} placed", attributes={STAMP: 0.5})
-    assert len(bodies(exported)) == 60
+        logger.emit(body=f"order {i} placed", attributes={"exception.type": "ValueError"})
+    assert len(bodies(exported)) == 80
     assert provider.force_flush()
     provider.shutdown()

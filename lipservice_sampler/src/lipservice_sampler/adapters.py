@@ -23,12 +23,15 @@ def structlog_processor(
 ) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:
     """A processor that raises ``structlog.DropEvent`` for what is not kept and stamps the rest.
 
-    It stands after the processors that add to the event and before the one that renders it. ``text`` makes of the event
-    what will be stored: the event's own message, or all of it, as a renderer of JSON does.
+    It stands after the processors that add to the event and before the one that renders it. What carries a stamp
+    already goes on as it is. ``text`` makes of the event what will be stored: the event's own message, or all of it, as
+    a renderer of JSON does.
     """
     from structlog import DropEvent
 
     def process(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if STAMP in event:
+            return event
         try:
             verdict = _structlog(sampler, text, method, event)
         except Exception as e:
