@@ -144,11 +144,19 @@ class Rates:
         self._a_second, self._burst = a_second, max(2 * a_second, 1.0)
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
+    def spent(self, who: Hashable) -> bool:
+        """Whether there is none left to take."""
+        return self._left(who, time.monotonic()) < 1
+
+    def _left(self, who: Hashable, now: float) -> float:
+        left, at = self._buckets.get(who, (self._burst, now))
+        return min(left + (now - at) * self._a_second, self._burst)
+
     def take(self, who: Hashable) -> None:
         """Take one. Raises ProblemError (429) where there is none left."""
         now = time.monotonic()
-        left, at = self._buckets.pop(who, (self._burst, now))
-        left = min(left + (now - at) * self._a_second, self._burst)
+        left = self._left(who, now)
+        self._buckets.pop(who, None)
         self._buckets[who] = (left - 1 if left >= 1 else left, now)
         if len(self._buckets) > _MOST_BUCKETS:
             self._buckets.popitem(last=False)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ import sqlalchemy as sa
 
 from lipservice_dagster.local.in_process import Graph
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
+from lipservice_dagster.serving import context
 from lipservice_dagster.settings import Settings
-from lipservice_dagster.storage import reported, services
+from lipservice_dagster.storage import keys, reported, services
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import reported_patterns
 from lipservice_dagster_tests.logs import at, log, store
@@ -194,6 +198,36 @@ def test_who_asks_too_often_is_told_to_wait_and_others_are_not(start: Callable[.
     assert all(int(a.headers["retry-after"]) >= 1 for a in busy)
     assert api.by("read", 8).get("/api/v1/services/?team_id=8").status == 200
     assert api.get("/health").status == 200
+
+
+def test_wrong_keys_of_an_address_are_told_to_wait_and_its_right_ones_are_not(
+    start: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "_STRANGERS_A_SECOND", 0.01)
+    api = start()
+    asked, at_once = [0], [0]
+    find = keys.find
+
+    def counting(database: Database, hashed: str) -> keys.Key | None:
+        asked[0] += 1
+        at_once[0] = max(at_once[0], asked[0])
+        try:
+            time.sleep(0.02)
+            return find(database, hashed)
+        finally:
+            asked[0] -= 1
+
+    def guess(n: int) -> int:
+        return replace(api, secret=f"lsk_{n}").get("/api/v1/services/?team_id=7").status
+
+    assert [guess(n) for n in range(4)] == [401, 429, 429, 429]
+    monkeypatch.setattr(keys, "find", counting)
+    with ThreadPoolExecutor(8) as pool:
+        guesses = [pool.submit(guess, 10 + n) for n in range(60)]
+        for access in keys.ACCESS:  # none of them is held
+            assert api.by(access, 8).get("/api/v1/services/?team_id=8").status == 200
+        assert {guess.result() for guess in guesses} <= {401, 429}
+    assert at_once[0] == 1  # guessing costs one look-up at a time, however many guess
 
 
 def test_health_names_each_dependency_and_fails_without_the_database(api: Api, database: Database) -> None:
