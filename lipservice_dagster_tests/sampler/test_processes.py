@@ -17,7 +17,7 @@ from lipservice_sampler import Sampler, SamplingFilter
 import lipservice_sampler.sampler
 lipservice_sampler.sampler.END_SECONDS = float(sys.argv[2])
 logging.basicConfig(stream=sys.stderr, format="%(message)s")
-sampler = Sampler("shop", team_id=1, url=sys.argv[1], key="k", timeout=5)
+sampler = Sampler("shop", team_id=1, environment="production", url=sys.argv[1], key="k", timeout=5)
 """
 
 
@@ -107,7 +107,7 @@ def test_children_choose_each_for_themselves(stub: Stub):
     script = """
     from lipservice_dagster_tests.sampler.api_stub import document
     for seed in (None, 5):
-        sampler = Sampler("shop", team_id=1, url="", policy=document(), seed=seed)
+        sampler = Sampler("shop", team_id=1, environment="production", url="", policy=document(), seed=seed)
         for _ in range(2):
             if os.fork() == 0:
                 print("".join(str(int(sampler.decide("cart 1 priced in 2 ms").keep)) for _ in range(64)), flush=True)
@@ -151,7 +151,7 @@ def test_no_thread_begins_before_the_first_log(stub: Stub):
     from lipservice_sampler import Sampler
 
     before = threading.active_count()
-    sampler = Sampler("shop", team_id=1, url=stub.url)
+    sampler = Sampler("shop", team_id=1, environment="production", url=stub.url)
     assert threading.active_count() == before
     assert not stub.gets
     sampler.decide("order 1 placed")

@@ -41,7 +41,7 @@ class Sampler:
     """Decides over the logs of one service and environment of a team.
 
     Args:
-        service, team_id, environment: as the policies name them.
+        service, team_id, environment: as the policies name them; the environment is empty where the logs name none.
         url: base URL of the API, else the environment variable ``LIPSERVICE_URL``; without one the sampler stays with
             ``policy`` and reports nothing.
         key: a key of the API, else ``LIPSERVICE_KEY``.
@@ -62,7 +62,7 @@ class Sampler:
         service: str,
         *,
         team_id: int,
-        environment: str = "production",
+        environment: str = "",
         url: str | None = None,
         key: str | None = None,
         policy: Mapping[str, Any] | None = None,

@@ -30,6 +30,7 @@ LONGEST_WAIT = 300.0
 """Seconds between attempts at most, however many have failed and whatever the API asks for."""
 
 _FIRST_WAIT = 1.0
+_MOST_DETAIL = 500
 _PERMANENT = range(400, 500)
 _BUSY = (408, 425, 429)
 
@@ -151,7 +152,8 @@ class Worker:
             elif answer.status == 200:
                 found = served.read(_json(answer.body), self._scope, answer.headers.get("etag", ""))
             else:
-                self.warn("policy", "the API answered %d to %s; the last policy stays", answer.status, path)
+                said = _detail(answer.body)
+                self.warn("policy", "the API answered %d to %s; the last policy stays%s", answer.status, path, said)
                 return self._wait_after_failure("policy", answer.retry_after)
         except (client.UnreachableError, served.ServedError) as e:
             self.warn("policy", "no policy could be fetched, and the last one stays: %s", e)
@@ -216,6 +218,15 @@ class Worker:
                 return self._wait_after_failure("statistics", answer.retry_after)
             self.outbox.batches.popleft()
         return 0.0
+
+
+def _detail(body: bytes) -> str:
+    """What an answer says of an error (``application/problem+json``), after a colon; '' where it says nothing."""
+    try:
+        detail = _json(body)["detail"]
+    except (served.ServedError, KeyError, TypeError):
+        return ""
+    return f": {detail[:_MOST_DETAIL]}" if isinstance(detail, str) else ""
 
 
 def _json(body: bytes) -> Any:
