@@ -99,6 +99,24 @@ def test_what_was_reported_is_told_as_savings_and_as_patterns_that_never_arrived
     ]
 
 
+def test_what_samplers_dropped_is_told_by_pattern_and_hour_without_what_shadow_would_have(api: Api) -> None:
+    services.add(api.database, 7, "shop", "production")
+    later = [row(signature=PLACED_SIGNATURE, seen=4, kept=0, hour=f"{DAY}T23:00:00Z")]
+    for body in (batch(), batch(mode="shadow"), batch(), batch(patterns=later)):
+        assert api.post("/api/v1/patterns/stats", body).status == 202
+    found = api.get(f"/api/v1/services/shop/dropped?{QUERY}").json
+    assert found["stored"] == []
+    names = ("signature", "message", "hour", "seen", "kept", "rate")
+    assert {tuple(r[name] for name in names) for r in found["reported"]} == {
+        (PLACED_SIGNATURE, None, 10, 220, 16, 16 / 220),
+        (PLACED_SIGNATURE, None, 23, 4, 0, 0.0),
+        (None, "hello <*>", 10, 10, 10, 1.0),
+        (None, "(rest: messages beyond the cap)", 10, 100, 0, 0.0),
+    }
+    tomorrow = QUERY.replace(str(DAY), str(DAY + timedelta(days=1)))
+    assert api.get(f"/api/v1/services/shop/dropped?{tomorrow}").json["reported"] == []
+
+
 def test_reports_of_long_ago_are_forgotten(api: Api, database: Database) -> None:
     sent = batch()
     api.post("/api/v1/patterns/stats", sent)
@@ -317,7 +335,7 @@ def test_a_team_day_is_asked_for_followed_and_told(
     name = service["name"]
     (pattern,) = api.get(f"/api/v1/services/{name}/patterns?{query}").json["stored"]
     assert (pattern["template"], pattern["logs"]) == (PLACED, 100)
-    hours = api.get(f"/api/v1/services/{name}/dropped?{query}").json
+    hours = api.get(f"/api/v1/services/{name}/dropped?{query}").json["stored"]
     assert (sum(h["seen"] for h in hours), {h["rate"] for h in hours}) == (100, {1.0})
     served = api.get(f"/api/v1/policies/{name}?team_id=7&environment={service['environment']}").json
     assert (served["mode"], served["policy"]["generated_by"]) == ("shadow", "keep-all")
