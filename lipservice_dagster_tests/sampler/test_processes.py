@@ -49,6 +49,18 @@ def test_the_end_waits_no_longer_than_its_bound_and_says_what_is_lost(stub: Stub
     assert "statistics of 100 logs were not delivered" in done.stderr
 
 
+def test_many_samplers_end_within_the_bound_of_one(stub: Stub):
+    stub.delay = 60.0
+    script = """
+    more = [Sampler(f"s{i}", team_id=1, url=sys.argv[1], key="k", timeout=60, cache_dir=False) for i in range(8)]
+    for one in more: one.decide("order 1 placed")
+    time.sleep(.5); print(time.monotonic())
+    """
+    done = run(stub, script, end_seconds=2.0)
+    assert time.monotonic() - float(done.stdout) < 10
+    assert done.stderr.count("statistics of 1 logs were not delivered") == 8
+
+
 def test_a_child_counts_its_own_logs_only_and_has_its_own_thread(stub: Stub):
     script = """
     for i in range(100): sampler.decide(f'order {i} placed')

@@ -28,7 +28,7 @@ from .words import Words
 from .worker import LOGGER, Worker
 
 END_SECONDS = 2.0
-"""How long the end of the process may wait for the last statistics."""
+"""How long the end of the process may wait for the last statistics of all its samplers."""
 
 TraceId = str | bytes | int | None
 
@@ -220,11 +220,10 @@ class Sampler:
             self._worker = worker
         with contextlib.suppress(RuntimeError):  # the interpreter is ending
             worker.start()
-        atexit.register(_close, weakref.ref(self))
         # Processes of multiprocessing end without atexit.
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
-            util.Finalize(None, _close, args=(weakref.ref(self),), exitpriority=10)
+            util.Finalize(None, _close_all, exitpriority=10)
 
     def _drain(self) -> tuple[dict[tuple[tuple[str, str], float, Key], list[int]], float, float]:
         with self._lock:
@@ -269,10 +268,19 @@ def _same(trace_id: TraceId) -> TraceId:
     return trace_id
 
 
-def _close(reference: weakref.ref[Sampler]) -> None:
-    sampler = reference()
-    if sampler is not None:
-        sampler.close(END_SECONDS)
+def _close_all() -> None:
+    """The end of the process: all samplers report at once, and have `END_SECONDS` between them."""
+    until = time.monotonic() + END_SECONDS
+    samplers = list(_ALL)
+    for sampler in samplers:
+        sampler._closed = True
+        if sampler._worker is not None:
+            sampler._worker.ask_to_stop()
+    for sampler in samplers:
+        sampler.close(max(until - time.monotonic(), 0.0))
+
+
+atexit.register(_close_all)
 
 
 _forking: list[Sampler] = []

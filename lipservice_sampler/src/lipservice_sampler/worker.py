@@ -66,7 +66,7 @@ class Worker:
         self._install = install
         self._drain = drain
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = self._stopped = False
         self._asked: list[threading.Event] = []
         self._troubles: set[str] = set()
         self._failures = {"policy": 0, "statistics": 0}
@@ -84,11 +84,16 @@ class Worker:
         self._wake.set()
         return self._thread.is_alive() and done.wait(timeout) and not self.outbox.batches
 
+    def ask_to_stop(self) -> None:
+        """Report a last time and end; returns at once."""
+        self._stopping = True
+        self._wake.set()
+
     def stop(self, timeout: float) -> None:
         """Report a last time and end, within so many seconds; what is not delivered by then is told."""
-        if not self._stopping:
-            self._stopping = True
-            self._wake.set()
+        if not self._stopped:
+            self._stopped = True
+            self.ask_to_stop()
             if self._thread.is_alive():
                 self._thread.join(timeout)
             self._collect()  # what was not reached, where the thread still waits for the API
