@@ -119,6 +119,14 @@ def test_what_is_kept_agrees_with_the_rates_by_a_pooled_test():
     assert chi2.sf(statistic, degrees) > 0.01
 
 
+def test_a_rate_just_below_one_drops_too():
+    served = document({**POLICY, "pattern_rates": [{"signature": A, "template": "order <*> placed", "rate": 0.95}]})
+    sampler = make(served, seed=1)
+    assert 30 < sum(not sampler.decide(f"order {i} placed").keep for i in range(1000)) < 75
+    traced = make(served)
+    assert 30 < sum(not traced.decide("order 1 placed", trace_id=i).keep for i in range(1, 1001)) < 75
+
+
 def test_what_is_kept_by_trace_agrees_with_the_rates_too():
     sampler = make()
     statistic = 0.0
