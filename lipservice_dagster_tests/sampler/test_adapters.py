@@ -167,6 +167,24 @@ def test_structlog_events_of_a_trace_share_their_fate(lines):
     assert all(traces.count(trace) == 3 for trace in traces)
 
 
+def test_the_samplers_own_warnings_handed_on_to_loguru_are_never_sampled():
+    from loguru import logger
+
+    kept: list[Any] = []
+    sampler = make()
+    sink = _sink(logger, kept, sampler)
+    own = logger.patch(lambda record: record.update(name="lipservice_sampler.worker"))
+    other = logger.patch(lambda record: record.update(name="lipservice_samplers"))
+    try:
+        for i in range(50):
+            own.warning("order {} placed", i)
+            other.info("order {} placed", i)
+    finally:
+        logger.remove(sink)
+    assert [r["name"] for r in kept].count("lipservice_sampler.worker") == 50
+    assert seen(sampler) == 50
+
+
 def test_an_exception_on_a_loguru_record_is_an_error_at_any_level():
     from loguru import logger
 

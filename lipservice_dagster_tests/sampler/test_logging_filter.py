@@ -15,7 +15,7 @@ import pytest
 
 from lipservice_dagster_tests.sampler.api_stub import SCOPE, document
 from lipservice_sampler import Sampler, SamplingFilter, logging_filter
-from lipservice_sampler.logging_filter import STAMP, level_severity
+from lipservice_sampler.logging_filter import STAMP, level_severity, record_trace
 
 
 class Kept(logging.Handler):
@@ -197,6 +197,12 @@ def test_records_of_a_trace_share_their_fate(attach, name):
     traces = [r.__dict__[name] for r in kept.records]
     assert 20 < len(set(traces)) < 80
     assert all(traces.count(trace) == 3 for trace in traces)
+
+
+def test_a_trace_of_zeros_does_not_hide_another():
+    attributes = {"otelTraceID": "0", "trace_id": "ab12"}
+    assert record_trace(logging.makeLogRecord(attributes)) == "ab12"
+    assert record_trace(logging.makeLogRecord({"otelTraceID": "0"})) != "0"
 
 
 @pytest.mark.parametrize(("message", "arguments"), [("%d", ("x",)), ("%s %s", (1,)), (object(), ()), (None, ())])

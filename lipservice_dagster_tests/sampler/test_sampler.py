@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+import uuid
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from lipservice_sampler.counts import REST
 from lipservice_sampler.decision import decide, error_like
 from lipservice_sampler.masks import mask
 from lipservice_sampler.matching import Matcher
+from lipservice_sampler.sampler import trace_key
 from lipservice_sampler.served import ServedError
 from lipservice_sampler.words import Words
 
@@ -150,6 +152,13 @@ def test_a_trace_is_one_by_number_and_by_text_in_any_process():
     kept = [sampler.decide("cart 9 priced in 1 ms", trace_id=n).keep for n in traces]
     assert kept == [make(seed=9).decide("cart 1 priced in 2 ms", trace_id=f"{n:032x}").keep for n in traces]
     assert 100 < sum(kept) < 200
+
+
+@pytest.mark.parametrize("other", [bytes.fromhex, uuid.UUID, lambda text: str(uuid.UUID(text)), str.upper, str.encode])
+def test_a_trace_is_one_in_whatever_way_its_id_is_written(other):
+    ids = [f"{(7 * n + 1) << 90:032x}" for n in range(100)]
+    assert [trace_key(other(text)) for text in ids] == [trace_key(text) for text in ids]
+    assert len({trace_key(text) for text in ids}) == 100
 
 
 @pytest.mark.parametrize("none", [None, 0, "", "0", "0" * 32, b"\0" * 16])

@@ -13,6 +13,7 @@ from .decision import severity_name
 from .logging_filter import STAMP, current_trace, level_severity
 from .records import severity as record_severity
 from .sampler import Sampler, TraceId, Verdict
+from .worker import LOGGER
 
 _MARK = "_lipservice"
 """Of a record of loguru: whether it goes on and the stamp, by each sampler that decided over it."""
@@ -66,6 +67,8 @@ def loguru_filter(sampler: Sampler) -> Callable[[Any], bool]:
 
     def keeps(record: Any) -> bool:
         if STAMP in record["extra"] and _MARK not in record:  # it came with one
+            return True
+        if (record["name"] or "").partition(".")[0] == LOGGER.name:  # logging's logs may be handed on to loguru
             return True
         decided = record.setdefault(_MARK, {})
         if id(sampler) not in decided:

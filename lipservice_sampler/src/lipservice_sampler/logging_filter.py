@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .decision import SEVERITY_NAMES
-from .sampler import Sampler, TraceId, Verdict
+from .sampler import Sampler, TraceId, Verdict, trace_key
 from .worker import LOGGER
 
 STAMP = "lipservice.sample_rate"
@@ -42,7 +42,7 @@ def record_trace(record: logging.LogRecord) -> TraceId:
     attributes = record.__dict__
     for name in _TRACE_ATTRIBUTES:
         found: TraceId = attributes.get(name)
-        if found:
+        if found and trace_key(found) is not None:  # OpenTelemetry writes "0" outside of spans
             return found
     return current_trace()
 

@@ -14,6 +14,7 @@ import random
 import sys
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,8 +31,9 @@ from .worker import LOGGER, Worker
 END_SECONDS = 2.0
 """How long the end of the process may wait for the last statistics of all its samplers."""
 
-TraceId = str | bytes | int | None
+TraceId = str | bytes | int | uuid.UUID | None
 
+_ID_BYTES = 16
 _FOLD = bytes.maketrans(b"123456789", b"000000000")
 _FAILED = Verdict(True, 1.0, "failed", None, True)
 _ALL: weakref.WeakSet[Sampler] = weakref.WeakSet()
@@ -255,13 +257,16 @@ class Sampler:
 
 
 def trace_key(trace_id: TraceId) -> bytes | None:
-    """What decides over the logs of a trace: its id in lower case, numbers in 32 hex digits; None for no trace."""
+    """What decides over the logs of a trace: its id as hex digits in lower case, 32 of a number; None for no trace.
+
+    The same id decides alike as text, number, UUID or bytes (the 16 of an id, or its text in ASCII).
+    """
     if not trace_id:
         return None
     if isinstance(trace_id, bytes):
-        return trace_id if trace_id.strip(b"\0") else None
-    text = f"{trace_id:032x}" if isinstance(trace_id, int) else str(trace_id).strip().lower()
-    return text.encode("utf-8", "surrogatepass") if text.strip("0-") else None
+        trace_id = trace_id.hex() if len(trace_id) <= _ID_BYTES else trace_id.decode("latin-1")
+    text = f"{trace_id:032x}" if isinstance(trace_id, int) else str(trace_id).strip().lower().replace("-", "")
+    return text.encode("utf-8", "surrogatepass") if text.strip("0") else None
 
 
 def _same(trace_id: TraceId) -> TraceId:
