@@ -56,8 +56,11 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         # Quoted: a service's name may hold a slash, which must not end its segment.
-        scope["path"] = scope["raw_path"].decode("latin-1")
+        scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        if method == "HEAD":  # as GET; the server, whose scope stays as it is, leaves the body out
+            scope["method"] = "GET"
         began, status = time.perf_counter(), 500
         body = _Body(receive)
 
@@ -68,14 +71,13 @@ class Door:
             await send(message)
 
         try:
-            if scope["method"] not in ("GET", "HEAD"):
+            if scope["method"] != "GET":
                 receive = await self._whole(scope, body)
             await self._app(scope, receive, told)
         except ProblemError as problem:  # the body is refused before there is a route
             await _refuse(problem, scope, body, told)
         finally:
             route = getattr(scope.get("route"), "path_format", "none")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
 

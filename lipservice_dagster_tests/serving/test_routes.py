@@ -170,6 +170,20 @@ def test_every_error_is_a_problem(start: Callable[..., Api]) -> None:
     assert deep.status in (400, 422)
 
 
+def test_head_is_answered_as_get_without_the_body(api: Api) -> None:
+    services.add(api.database, 7, "shop", "production")
+    for path in (
+        "/health",
+        "/api/v1/services/?team_id=7",
+        *["/api/v1/policies/shop?team_id=7&environment=production"] * 2,
+    ):
+        head, get = api.ask("HEAD", path), api.get(path)
+        assert (head.status, head.body) == (get.status, b"")
+        assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
+    assert api.ask("HEAD", "/api/v1/patterns/stats").status == 405
+    assert 'method="HEAD",route="/health",status="200"' in api.get("/metrics").body.decode()
+
+
 def test_a_body_without_a_length_is_bounded_too(start: Callable[..., Api]) -> None:
     api = start(api_max_body_bytes=2_000).by("write")
     parts = urlsplit(api.url)
