@@ -173,8 +173,14 @@ def test_the_samplers_own_warnings_handed_on_to_loguru_are_never_sampled():
     kept: list[Any] = []
     sampler = make()
     sink = _sink(logger, kept, sampler)
-    own = logger.patch(lambda record: record.update(name="lipservice_sampler.worker"))
-    other = logger.patch(lambda record: record.update(name="lipservice_samplers"))
+
+    def of(name: str) -> Any:
+        def rename(record: Any) -> None:
+            record["name"] = name
+
+        return logger.patch(rename)
+
+    own, other = of("lipservice_sampler.worker"), of("lipservice_samplers")
     try:
         for i in range(50):
             own.warning("order {} placed", i)
