@@ -99,7 +99,7 @@ def measure(way: str) -> dict[str, Any]:
     rng = random.Random(3)
     letters = "ghijklmnopqrstuvwxyz"
     never = [(f"{''.join(rng.choices(letters, k=9))} came to {rng.random()}", "info") for _ in range(STREAM // 5)]
-    sampler = Sampler("demo", team_id=1, url="", policy=served)
+    sampler = Sampler("demo", team_id=1, environment="production", url="", policy=served)
     logger = logging.Logger("bench", logging.DEBUG)
     handler = _Nowhere()
     handler.addFilter(SamplingFilter(sampler))

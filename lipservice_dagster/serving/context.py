@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +25,7 @@ from lipservice_dagster.storage.keys import READ, REPORT, WRITE, Key
 
 _KEY_SECONDS = 60.0
 _STRANGERS_A_SECOND = 20.0
+"""Wrong keys of an address, and a burst of twice as many, before it is told to wait."""
 _bearer = HTTPBearer(auto_error=False, description="A key made by `lipservice keys create`.")
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ class Context:
         self.metrics = Metrics()
         self.changes = Changes(database.dsn, self.forget)
         self.rates, self.strangers = Rates(settings.api_rate), Rates(_STRANGERS_A_SECOND)
+        self._narrow = asyncio.Lock()
         self.keys: Held[str, Key] = Held(self._load_key, 10_000, self._may_hold)
         self.policies = PolicyAnswers(settings, database, self._may_hold, self.metrics.policies)
         self.runs = Runs(settings, database)
@@ -61,10 +64,20 @@ class Context:
         hashed = keys.hashed(secret)
         key = self.keys.get(hashed)
         if key is None:
-            self.strangers.take(request.client.host if request.client else "")
-            key = await self.keys.of(hashed)
+            key = await self._looked_up(hashed, request.client.host if request.client else "")
         self.rates.take(key.id)
         return key
+
+    async def _looked_up(self, hashed: str, address: str) -> Key:
+        """The key from the database. Only wrong ones count against an address, which many may share; where there were
+        too many, its keys are looked up one at a time, so that guessing costs no more than that.
+        """
+        async with self._narrow if self.strangers.spent(address) else nullcontext():
+            try:
+                return await self.keys.of(hashed)
+            except ProblemError:
+                self.strangers.take(address)
+                raise
 
     async def thread(self, work: Callable[..., T], *values: Any, **named: Any) -> T:
         """Ask the database without holding the others up."""

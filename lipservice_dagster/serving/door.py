@@ -56,8 +56,11 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         # Quoted: a service's name may hold a slash, which must not end its segment.
-        scope["path"] = scope["raw_path"].decode("latin-1")
+        scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        if method == "HEAD":  # as GET; the server, whose scope stays as it is, leaves the body out
+            scope["method"] = "GET"
         began, status = time.perf_counter(), 500
         body = _Body(receive)
 
@@ -68,14 +71,13 @@ class Door:
             await send(message)
 
         try:
-            if scope["method"] not in ("GET", "HEAD"):
+            if scope["method"] != "GET":
                 receive = await self._whole(scope, body)
             await self._app(scope, receive, told)
         except ProblemError as problem:  # the body is refused before there is a route
             await _refuse(problem, scope, body, told)
         finally:
             route = getattr(scope.get("route"), "path_format", "none")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
@@ -144,11 +146,19 @@ class Rates:
         self._a_second, self._burst = a_second, max(2 * a_second, 1.0)
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
+    def spent(self, who: Hashable) -> bool:
+        """Whether there is none left to take."""
+        return self._left(who, time.monotonic()) < 1
+
+    def _left(self, who: Hashable, now: float) -> float:
+        left, at = self._buckets.get(who, (self._burst, now))
+        return min(left + (now - at) * self._a_second, self._burst)
+
     def take(self, who: Hashable) -> None:
         """Take one. Raises ProblemError (429) where there is none left."""
         now = time.monotonic()
-        left, at = self._buckets.pop(who, (self._burst, now))
-        left = min(left + (now - at) * self._a_second, self._burst)
+        left = self._left(who, now)
+        self._buckets.pop(who, None)
         self._buckets[who] = (left - 1 if left >= 1 else left, now)
         if len(self._buckets) > _MOST_BUCKETS:
             self._buckets.popitem(last=False)

@@ -353,8 +353,8 @@ class AnomalyAnswer(_Model):
     explanation: str
 
 
-class DroppedAnswer(_Model):
-    """Seen (estimated), kept and rate of a pattern in an hour."""
+class StoredHour(_Model):
+    """Seen (estimated from weights), kept and rate of a pattern in an hour, as the day's logs hold it."""
 
     signature: str
     template: str
@@ -362,6 +362,24 @@ class DroppedAnswer(_Model):
     seen: float
     kept: float
     rate: float
+
+
+class ReportedHour(_Model):
+    """Seen, kept and rate of a pattern, or a message of none, in an hour, as samplers counted it."""
+
+    signature: str | None
+    message: str | None
+    hour: int = Field(ge=0, le=23)
+    seen: int
+    kept: int
+    rate: float
+
+
+class DroppedAnswer(_Model):
+    """What of each pattern was dropped on a day, by hour."""
+
+    stored: list[StoredHour]
+    reported: list[ReportedHour] = Field(description="By live policies; patterns of which nothing was kept too.")
 
 
 class Dependency(_Model):

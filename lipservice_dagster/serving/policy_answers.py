@@ -106,8 +106,10 @@ def current(database: Database, scope: Scope, at: datetime) -> Current:
     if found is None and not services.find(
         database, team_id=scope.team_id, name=scope.service, environment=scope.environment
     ):
-        where = f" in {scope.environment!r}" if scope.environment else ""
-        raise ProblemError(404, f"Team {scope.team_id} has no service {scope.service!r}{where}")
+        others = services.find(database, team_id=scope.team_id, name=scope.service)
+        known = f"; it is known in {', '.join(repr(s.environment) for s in others[:10])}" if others else ""
+        detail = f"Team {scope.team_id} has no service {scope.service!r} in environment {scope.environment!r}{known}"
+        raise ProblemError(404, detail)
     until = at + _LONGEST
     said = overlays(database, [scope.team_id], at, until)
     until = min(said.next_change(*scope, at) or until, until)

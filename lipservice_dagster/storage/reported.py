@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import reported_batches, reported_patterns, signatures
+from lipservice_sampler.served import LIVE
 
 COUNTS = ("seen", "kept", "bytes_seen", "bytes_kept")
 REMEMBERED = timedelta(days=7)
@@ -135,6 +136,31 @@ def patterns(
         .group_by(r.signature, r.message)
         .order_by(sa.desc("seen"), r.signature, r.message)
         .limit(limit)
+    )
+    return _fetch(database, statement)
+
+
+def dropped(database: Database, team_id: int, service: str, environment: str, day: date) -> list[dict[str, Any]]:
+    """What live policies dropped on a day by pattern and hour, as samplers counted it.
+
+    Rows of signature, message, hour (0 to 23), seen, kept and rate (kept / seen), those of which nothing was kept too.
+    """
+    r = reported_patterns.c
+    hour = sa.cast(sa.func.extract("hour", sa.func.timezone("UTC", r.hour)), sa.Integer).label("hour")
+    seen, kept = (sa.cast(sa.func.sum(r[n]), sa.BigInteger) for n in ("seen", "kept"))
+    statement = (
+        sa.select(
+            r.signature,
+            r.message,
+            hour,
+            seen.label("seen"),
+            kept.label("kept"),
+            (sa.cast(kept, sa.Float) / seen).label("rate"),
+        )
+        .where(*_of(team_id, service, environment, day, day), r.mode == LIVE)
+        .group_by(r.signature, r.message, hour)
+        .having(seen > 0)
+        .order_by(r.signature, r.message, hour)
     )
     return _fetch(database, statement)
 

@@ -69,6 +69,15 @@ def test_structlog_shadow_leaves_the_event_as_it_is(lines):
     assert lines == [{"event": f"order {i} placed", "level": "info"} for i in range(20)]
 
 
+def test_a_structlog_event_that_is_stamped_already_is_not_sampled_again(lines):
+    sampler = make()
+    log = structlogger(sampler, lines).bind(**{STAMP: 0.5})
+    for i in range(50):
+        log.info(f"order {i} placed")
+    assert [line[STAMP] for line in lines] == [0.5] * 50
+    assert seen(sampler) == 0
+
+
 def test_structlog_keeps_what_cannot_be_decided(lines):
     def text(event: Any) -> str:
         raise RuntimeError("no text")
@@ -81,7 +90,7 @@ def test_structlog_keeps_what_cannot_be_decided(lines):
 
 def _sink(logger: Any, records: list[Any], sampler: Sampler) -> int:
     def keep(message: Any) -> None:
-        records.append(message.record)
+        records.append({**message.record, "extra": dict(message.record["extra"])})  # as it is written
 
     return int(logger.add(keep, level=1, filter=loguru_filter(sampler), catch=False))
 
@@ -109,6 +118,90 @@ def test_loguru_drops_and_stamps_and_decides_once_for_all_sinks(mode):
     else:
         assert 12 < len(kept[0]) < 62
         assert [r["extra"][STAMP] for r in kept[0]][-2:] == [1.0, 1.0]
+
+
+def test_logurus_sinks_with_samplers_of_their_own_each_decide_and_stamp():
+    from loguru import logger
+
+    samplers = [make(), Sampler(**SCOPE, policy=document(), url="", seed=2), make("shadow")]
+    kept: list[list[Any]] = [[] for _ in samplers]
+    sinks = [_sink(logger, records, sampler) for records, sampler in zip(kept, samplers, strict=True)]
+    try:
+        for i in range(2000):
+            logger.info("order {} placed", i)
+    finally:
+        for sink in sinks:
+            logger.remove(sink)
+    assert [seen(sampler) for sampler in samplers] == [2000] * 3
+    for records in kept[:2]:
+        assert 140 < len(records) < 260
+        assert {r["extra"][STAMP] for r in records} == {0.1}
+    assert len({r["message"] for r in kept[0]} & {r["message"] for r in kept[1]}) < 60
+    assert len(kept[2]) == 2000
+    assert not any(STAMP in r["extra"] for r in kept[2])
+
+
+def test_a_loguru_record_that_came_with_a_stamp_is_not_sampled_again():
+    from loguru import logger
+
+    samplers = make(), make()
+    kept: tuple[list[Any], list[Any]] = ([], [])
+    sinks = [_sink(logger, records, sampler) for records, sampler in zip(kept, samplers, strict=True)]
+    try:
+        for i in range(50):
+            logger.bind(**{STAMP: 0.5}).info("order {} placed", i)
+    finally:
+        for sink in sinks:
+            logger.remove(sink)
+    assert [[r["extra"][STAMP] for r in records] for records in kept] == [[0.5] * 50] * 2
+    assert [seen(sampler) for sampler in samplers] == [0, 0]
+
+
+def test_structlog_events_of_a_trace_share_their_fate(lines):
+    log = structlogger(make(), lines)
+    for trace in range(1, 101):
+        for _ in range(3):
+            log.info("cart 9 priced in 12 ms", trace_id=f"{trace:032x}")
+    traces = [line["trace_id"] for line in lines]
+    assert 20 < len(set(traces)) < 80
+    assert all(traces.count(trace) == 3 for trace in traces)
+
+
+def test_the_samplers_own_warnings_handed_on_to_loguru_are_never_sampled():
+    from loguru import logger
+
+    kept: list[Any] = []
+    sampler = make()
+    sink = _sink(logger, kept, sampler)
+
+    def of(name: str) -> Any:
+        def rename(record: Any) -> None:
+            record["name"] = name
+
+        return logger.patch(rename)
+
+    own, other = of("lipservice_sampler.worker"), of("lipservice_samplers")
+    try:
+        for i in range(50):
+            own.warning("order {} placed", i)
+            other.info("order {} placed", i)
+    finally:
+        logger.remove(sink)
+    assert [r["name"] for r in kept].count("lipservice_sampler.worker") == 50
+    assert seen(sampler) == 50
+
+
+def test_an_exception_on_a_loguru_record_is_an_error_at_any_level():
+    from loguru import logger
+
+    kept: list[Any] = []
+    sink = _sink(logger, kept, make())
+    try:
+        for i in range(50):
+            logger.opt(exception=ValueError(i)).info("order {} placed", i)
+    finally:
+        logger.remove(sink)
+    assert [r["extra"][STAMP] for r in kept] == [1.0] * 50
 
 
 @pytest.fixture
@@ -169,6 +262,7 @@ def test_opentelemetrys_own_logs_are_sampled_by_the_processor(exported):
         logger.emit(body=f"order {i} placed", severity_number=SeverityNumber.ERROR2)
         logger.emit(body={"a": i}, severity_number=SeverityNumber.INFO)
         logger.emit(body=f"order {i} placed", attributes={STAMP: 0.5})
-    assert len(bodies(exported)) == 60
+        logger.emit(body=f"order {i} placed", attributes={"exception.type": "ValueError"})
+    assert len(bodies(exported)) == 80
     assert provider.force_flush()
     provider.shutdown()

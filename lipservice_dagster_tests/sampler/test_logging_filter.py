@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import logging.config
 import logging.handlers
 import queue
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from lipservice_dagster_tests.sampler.api_stub import SCOPE, document
-from lipservice_sampler import Sampler, SamplingFilter
-from lipservice_sampler.logging_filter import STAMP, level_severity
+from lipservice_sampler import Sampler, SamplingFilter, logging_filter
+from lipservice_sampler.logging_filter import STAMP, level_severity, record_trace
 
 
 class Kept(logging.Handler):
@@ -22,7 +24,29 @@ class Kept(logging.Handler):
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        self.records.append(copy.copy(record))  # as it is written
+
+
+class Replacing(Kept):
+    """Takes another record from a filter, as handlers do from Python 3.12 on."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        for one in self.filters:
+            assert isinstance(one, SamplingFilter)
+            said = one.filter(record)
+            if not said:
+                return False
+            record = said if isinstance(said, logging.LogRecord) else record
+        self.emit(record)
+        return True
+
+
+def messages(handler: Kept) -> list[str]:
+    return [r.getMessage() for r in handler.records]
+
+
+def rebuilt(handler: Kept) -> float:
+    return sum(1 / r.__dict__.get(STAMP, 1.0) for r in handler.records)
 
 
 def make(served: dict[str, Any] | None = None, **more: Any) -> Sampler:
@@ -39,8 +63,8 @@ def attach() -> Iterator[Callable[..., tuple[logging.Logger, Kept]]]:
     logger.setLevel(1)
     logger.propagate = False
 
-    def add(*filters: SamplingFilter) -> tuple[logging.Logger, Kept]:
-        handler = Kept()
+    def add(*filters: SamplingFilter, kind: type[Kept] = Kept) -> tuple[logging.Logger, Kept]:
+        handler = kind()
         for one in filters:
             handler.addFilter(one)
         logger.addHandler(handler)
@@ -91,9 +115,64 @@ def test_a_record_is_decided_over_once_however_many_handlers_have_the_filter(att
     _, second = attach(one, SamplingFilter(sampler))
     for i in range(500):
         logger.info("order %d placed", i)
-    assert first.records == second.records
+    assert messages(first) == messages(second)
+    assert [r.__dict__.get(STAMP) for r in first.records] == [r.__dict__.get(STAMP) for r in second.records]
     assert (len(first.records) == 500) == (mode == "shadow")
     assert seen(sampler) == 500
+
+
+@pytest.mark.parametrize("kind", [Kept, Replacing])
+def test_each_handler_sees_the_stamp_of_its_own_sampler(attach, monkeypatch, kind):
+    monkeypatch.setattr(logging_filter, "_REPLACES", sys.version_info >= (3, 12) or kind is Replacing)
+    one, other, shadow = make(seed=1), make(seed=2), make(document(mode="shadow"))
+    logger, before = attach(kind=kind)
+    _, first = attach(SamplingFilter(one), kind=kind)
+    _, second = attach(SamplingFilter(other), kind=kind)
+    _, third = attach(SamplingFilter(shadow), kind=kind)
+    _, again = attach(SamplingFilter(one), kind=kind)
+    for i in range(3000):
+        logger.info("order %d placed", i)
+    assert (seen(one), seen(other), seen(shadow)) == (3000, 3000, 3000)
+    for handler in (first, second):
+        assert 200 < len(handler.records) < 400
+        assert {r.__dict__[STAMP] for r in handler.records} == {0.1}
+        assert 2000 < rebuilt(handler) < 4000
+    assert len(set(messages(first)) & set(messages(second))) < 100
+    assert messages(again) == messages(first)
+    for handler in (before, third):
+        assert len(handler.records) == 3000
+        assert not any(STAMP in r.__dict__ for r in handler.records)
+
+
+def test_from_python_3_12_on_a_handler_without_a_filter_sees_no_stamp_and_a_second_sampler_honours_the_first(
+    attach, monkeypatch
+):
+    monkeypatch.setattr(logging_filter, "_REPLACES", True)
+    below = make(seed=2)
+    logger, kept = attach(SamplingFilter(make(seed=1)), SamplingFilter(below), kind=Replacing)
+    _, plain = attach(kind=Replacing)
+    for i in range(1000):
+        logger.info("order %d placed", i)
+    assert 60 < len(kept.records) < 140
+    assert seen(below) == 0
+    assert len(plain.records) == 1000
+    assert not any(STAMP in r.__dict__ for r in plain.records)
+
+
+def test_logs_written_while_another_is_on_its_way_do_not_have_it_decided_over_again(attach):
+    class Talking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("order"):
+                logger.info("cart 9 priced in 12 ms")
+
+    sampler = make(seed=1)
+    logger, first = attach(SamplingFilter(sampler))
+    logger.addHandler(Talking())
+    _, second = attach(SamplingFilter(sampler))
+    for i in range(300):
+        logger.info("order %d placed", i)
+    assert seen(sampler) == 600
+    assert sorted(messages(first)) == sorted(messages(second))
 
 
 def test_shadow_stamps_nothing(attach):
@@ -118,6 +197,12 @@ def test_records_of_a_trace_share_their_fate(attach, name):
     traces = [r.__dict__[name] for r in kept.records]
     assert 20 < len(set(traces)) < 80
     assert all(traces.count(trace) == 3 for trace in traces)
+
+
+def test_a_trace_of_zeros_does_not_hide_another():
+    attributes = {"otelTraceID": "0", "trace_id": "ab12"}
+    assert record_trace(logging.makeLogRecord(attributes)) == "ab12"
+    assert record_trace(logging.makeLogRecord({"otelTraceID": "0"})) != "0"
 
 
 @pytest.mark.parametrize(("message", "arguments"), [("%d", ("x",)), ("%s %s", (1,)), (object(), ()), (None, ())])

@@ -17,7 +17,7 @@ from lipservice_sampler import Sampler, SamplingFilter
 import lipservice_sampler.sampler
 lipservice_sampler.sampler.END_SECONDS = float(sys.argv[2])
 logging.basicConfig(stream=sys.stderr, format="%(message)s")
-sampler = Sampler("shop", team_id=1, url=sys.argv[1], key="k", timeout=5)
+sampler = Sampler("shop", team_id=1, environment="production", url=sys.argv[1], key="k", timeout=5)
 """
 
 
@@ -47,6 +47,18 @@ def test_the_end_waits_no_longer_than_its_bound_and_says_what_is_lost(stub: Stub
     assert time.monotonic() - begun < 30
     assert time.monotonic() - float(done.stdout) < 10
     assert "statistics of 100 logs were not delivered" in done.stderr
+
+
+def test_many_samplers_end_within_the_bound_of_one(stub: Stub):
+    stub.delay = 60.0
+    script = """
+    more = [Sampler(f"s{i}", team_id=1, url=sys.argv[1], key="k", timeout=60, cache_dir=False) for i in range(8)]
+    for one in more: one.decide("order 1 placed")
+    time.sleep(.5); print(time.monotonic())
+    """
+    done = run(stub, script, end_seconds=2.0)
+    assert time.monotonic() - float(done.stdout) < 10
+    assert done.stderr.count("statistics of 1 logs were not delivered") == 8
 
 
 def test_a_child_counts_its_own_logs_only_and_has_its_own_thread(stub: Stub):
@@ -107,7 +119,7 @@ def test_children_choose_each_for_themselves(stub: Stub):
     script = """
     from lipservice_dagster_tests.sampler.api_stub import document
     for seed in (None, 5):
-        sampler = Sampler("shop", team_id=1, url="", policy=document(), seed=seed)
+        sampler = Sampler("shop", team_id=1, environment="production", url="", policy=document(), seed=seed)
         for _ in range(2):
             if os.fork() == 0:
                 print("".join(str(int(sampler.decide("cart 1 priced in 2 ms").keep)) for _ in range(64)), flush=True)
@@ -151,7 +163,7 @@ def test_no_thread_begins_before_the_first_log(stub: Stub):
     from lipservice_sampler import Sampler
 
     before = threading.active_count()
-    sampler = Sampler("shop", team_id=1, url=stub.url)
+    sampler = Sampler("shop", team_id=1, environment="production", url=stub.url)
     assert threading.active_count() == before
     assert not stub.gets
     sampler.decide("order 1 placed")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import tracemalloc
+import uuid
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +21,7 @@ from lipservice_sampler.counts import REST
 from lipservice_sampler.decision import decide, error_like
 from lipservice_sampler.masks import mask
 from lipservice_sampler.matching import Matcher
+from lipservice_sampler.sampler import trace_key
 from lipservice_sampler.served import ServedError
 from lipservice_sampler.words import Words
 
@@ -119,6 +122,14 @@ def test_what_is_kept_agrees_with_the_rates_by_a_pooled_test():
     assert chi2.sf(statistic, degrees) > 0.01
 
 
+def test_a_rate_just_below_one_drops_too():
+    served = document({**POLICY, "pattern_rates": [{"signature": A, "template": "order <*> placed", "rate": 0.95}]})
+    sampler = make(served, seed=1)
+    assert 30 < sum(not sampler.decide(f"order {i} placed").keep for i in range(1000)) < 75
+    traced = make(served)
+    assert 30 < sum(not traced.decide("order 1 placed", trace_id=i).keep for i in range(1, 1001)) < 75
+
+
 def test_what_is_kept_by_trace_agrees_with_the_rates_too():
     sampler = make()
     statistic = 0.0
@@ -142,6 +153,13 @@ def test_a_trace_is_one_by_number_and_by_text_in_any_process():
     kept = [sampler.decide("cart 9 priced in 1 ms", trace_id=n).keep for n in traces]
     assert kept == [make(seed=9).decide("cart 1 priced in 2 ms", trace_id=f"{n:032x}").keep for n in traces]
     assert 100 < sum(kept) < 200
+
+
+@pytest.mark.parametrize("other", [bytes.fromhex, uuid.UUID, lambda text: str(uuid.UUID(text)), str.upper, str.encode])
+def test_a_trace_is_one_in_whatever_way_its_id_is_written(other):
+    ids = [f"{(7 * n + 1) << 90:032x}" for n in range(100)]
+    assert [trace_key(other(text)) for text in ids] == [trace_key(text) for text in ids]
+    assert len({trace_key(text) for text in ids}) == 100
 
 
 @pytest.mark.parametrize("none", [None, 0, "", "0", "0" * 32, b"\0" * 16])
@@ -314,8 +332,10 @@ def test_memory_is_bounded_whatever_is_logged(monkeypatch):
     log(0, 1000)
     tracemalloc.start()
     log(1000, 1500)
+    gc.collect()
     first = tracemalloc.get_traced_memory()[0]
     log(1500, 5000)
+    gc.collect()
     second = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert second - first < 1_000_000  # what is remembered comes and goes; without bounds it were 5 MB

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from lipservice_dagster_tests.sampler.api_stub import SCOPE, A, Stub, document, eventually
-from lipservice_sampler import Sampler, counts, worker
+from lipservice_sampler import Sampler, client, counts, served, worker
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +233,75 @@ def test_many_patterns_go_in_several_batches(stub: Stub, start, monkeypatch):
     assert sampler.flush(20)
     assert stub.seen() == 10
     assert max(len(batch["patterns"]) for batch in stub.batches()) == 4
+
+
+def test_what_has_not_changed_is_installed_once_and_after_a_success_waits_begin_anew(stub: Stub, monkeypatch):
+    monkeypatch.setattr(worker, "LONGEST_WAIT", 100.0)
+    installed: list[served.Served] = []
+    background = worker.Worker(
+        client.base(stub.url),
+        "secret",
+        SCOPE,
+        known=served.NOTHING,
+        cache=None,
+        report_seconds=60.0,
+        timeout=5.0,
+        install=installed.append,
+        drain=lambda: ({}, 0.0, 0.0),
+    )
+    stub.policy_status = [503] * 5
+    waits = [background._refresh() for _ in range(5)]
+    assert waits[-1] > 5 * waits[0]
+    assert [background._refresh() > 20 for _ in range(3)] == [True] * 3
+    assert [status for _, _, status in stub.gets[5:]] == [200, 304, 304]
+    assert len(installed) == 1
+    stub.policy_status = [503]
+    assert background._refresh() < 2 * worker._FIRST_WAIT
+
+
+def test_flush_tells_where_not_all_was_delivered(stub: Stub, start):
+    stub.stats_status = [503] * 10_000
+    sampler = start(stub.url)
+    assert not sampler.flush(20)
+    stub.stats_status = []
+    assert eventually(lambda: sampler.flush(20))
+
+
+def test_an_answer_that_is_too_long_is_refused(stub: Stub, monkeypatch):
+    monkeypatch.setattr(client, "MOST_BYTES", 1_000)
+    stub.serves = b" " * 1_001
+    with pytest.raises(client.UnreachableError, match="longer than 1000 bytes"):
+        client.ask(client.base(stub.url), "GET", "/", headers={}, timeout=20)
+
+
+def test_an_answer_that_never_ends_is_given_up():
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            try:
+                for _ in range(200):
+                    connection.sendall(b" ")
+                    time.sleep(0.02)
+            except OSError:
+                pass  # it was given up
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=drip, args=(listening,), daemon=True)
+        thread.start()
+        url = client.base(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(client.UnreachableError, match="took longer"):
+            client.ask(url, "GET", "/", headers={}, timeout=0.5)
+        thread.join(20)
+
+
+def test_a_policy_that_cannot_be_kept_leaves_nothing_behind(tmp_path: Path):
+    (tmp_path / "policy.json").mkdir()
+    with pytest.raises(OSError, match=r".+"):
+        served.save(tmp_path / "policy.json", served.NOTHING)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.json"]
 
 
 @pytest.mark.parametrize("url", ["shop", "ftp://host", "http://", "http://host:port"])

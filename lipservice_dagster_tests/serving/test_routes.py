@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ import sqlalchemy as sa
 
 from lipservice_dagster.local.in_process import Graph
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
+from lipservice_dagster.serving import context
 from lipservice_dagster.settings import Settings
-from lipservice_dagster.storage import reported, services
+from lipservice_dagster.storage import keys, reported, services
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.tables import reported_patterns
 from lipservice_dagster_tests.logs import at, log, store
@@ -95,6 +99,24 @@ def test_what_was_reported_is_told_as_savings_and_as_patterns_that_never_arrived
     ]
 
 
+def test_what_samplers_dropped_is_told_by_pattern_and_hour_without_what_shadow_would_have(api: Api) -> None:
+    services.add(api.database, 7, "shop", "production")
+    later = [row(signature=PLACED_SIGNATURE, seen=4, kept=0, hour=f"{DAY}T23:00:00Z")]
+    for body in (batch(), batch(mode="shadow"), batch(), batch(patterns=later)):
+        assert api.post("/api/v1/patterns/stats", body).status == 202
+    found = api.get(f"/api/v1/services/shop/dropped?{QUERY}").json
+    assert found["stored"] == []
+    names = ("signature", "message", "hour", "seen", "kept", "rate")
+    assert {tuple(r[name] for name in names) for r in found["reported"]} == {
+        (PLACED_SIGNATURE, None, 10, 220, 16, 16 / 220),
+        (PLACED_SIGNATURE, None, 23, 4, 0, 0.0),
+        (None, "hello <*>", 10, 10, 10, 1.0),
+        (None, "(rest: messages beyond the cap)", 10, 100, 0, 0.0),
+    }
+    tomorrow = QUERY.replace(str(DAY), str(DAY + timedelta(days=1)))
+    assert api.get(f"/api/v1/services/shop/dropped?{tomorrow}").json["reported"] == []
+
+
 def test_reports_of_long_ago_are_forgotten(api: Api, database: Database) -> None:
     sent = batch()
     api.post("/api/v1/patterns/stats", sent)
@@ -148,6 +170,20 @@ def test_every_error_is_a_problem(start: Callable[..., Api]) -> None:
     assert deep.status in (400, 422)
 
 
+def test_head_is_answered_as_get_without_the_body(api: Api) -> None:
+    services.add(api.database, 7, "shop", "production")
+    for path in (
+        "/health",
+        "/api/v1/services/?team_id=7",
+        *["/api/v1/policies/shop?team_id=7&environment=production"] * 2,
+    ):
+        head, get = api.ask("HEAD", path), api.get(path)
+        assert (head.status, head.body) == (get.status, b"")
+        assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
+    assert api.ask("HEAD", "/api/v1/patterns/stats").status == 405
+    assert 'method="HEAD",route="/health",status="200"' in api.get("/metrics").body.decode()
+
+
 def test_a_body_without_a_length_is_bounded_too(start: Callable[..., Api]) -> None:
     api = start(api_max_body_bytes=2_000).by("write")
     parts = urlsplit(api.url)
@@ -194,6 +230,36 @@ def test_who_asks_too_often_is_told_to_wait_and_others_are_not(start: Callable[.
     assert all(int(a.headers["retry-after"]) >= 1 for a in busy)
     assert api.by("read", 8).get("/api/v1/services/?team_id=8").status == 200
     assert api.get("/health").status == 200
+
+
+def test_wrong_keys_of_an_address_are_told_to_wait_and_its_right_ones_are_not(
+    start: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "_STRANGERS_A_SECOND", 0.01)
+    api = start()
+    asked, at_once = [0], [0]
+    find = keys.find
+
+    def counting(database: Database, hashed: str) -> keys.Key | None:
+        asked[0] += 1
+        at_once[0] = max(at_once[0], asked[0])
+        try:
+            time.sleep(0.02)
+            return find(database, hashed)
+        finally:
+            asked[0] -= 1
+
+    def guess(n: int) -> int:
+        return replace(api, secret=f"lsk_{n}").get("/api/v1/services/?team_id=7").status
+
+    assert [guess(n) for n in range(4)] == [401, 429, 429, 429]
+    monkeypatch.setattr(keys, "find", counting)
+    with ThreadPoolExecutor(8) as pool:
+        guesses = [pool.submit(guess, 10 + n) for n in range(60)]
+        for access in keys.ACCESS:  # none of them is held
+            assert api.by(access, 8).get("/api/v1/services/?team_id=8").status == 200
+        assert {guess.result() for guess in guesses} <= {401, 429}
+    assert at_once[0] == 1  # guessing costs one look-up at a time, however many guess
 
 
 def test_health_names_each_dependency_and_fails_without_the_database(api: Api, database: Database) -> None:
@@ -283,7 +349,7 @@ def test_a_team_day_is_asked_for_followed_and_told(
     name = service["name"]
     (pattern,) = api.get(f"/api/v1/services/{name}/patterns?{query}").json["stored"]
     assert (pattern["template"], pattern["logs"]) == (PLACED, 100)
-    hours = api.get(f"/api/v1/services/{name}/dropped?{query}").json
+    hours = api.get(f"/api/v1/services/{name}/dropped?{query}").json["stored"]
     assert (sum(h["seen"] for h in hours), {h["rate"] for h in hours}) == (100, {1.0})
     served = api.get(f"/api/v1/policies/{name}?team_id=7&environment={service['environment']}").json
     assert (served["mode"], served["policy"]["generated_by"]) == ("shadow", "keep-all")

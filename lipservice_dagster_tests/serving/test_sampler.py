@@ -64,6 +64,22 @@ def test_a_sampler_decides_by_what_is_released_and_reports_what_it_saw(
     assert sampler.status()["mode"] == "shadow"
 
 
+def test_a_sampler_that_names_no_environment_has_the_policy_of_logs_that_name_none_and_another_is_told_so(
+    api: Api, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = release(database, policy(environment=""))
+    key = api.by("report").secret
+    right = Sampler("shop", team_id=7, url=api.url, key=key, cache_dir=False)
+    wrong = Sampler("shop", team_id=7, environment="production", url=api.url, key=key, cache_dir=False)
+    for one in (right, wrong):
+        one.decide("order 1 placed")
+    assert eventually(lambda: right.status()["version"] == made.version)
+    assert eventually(lambda: "it is known in ''" in caplog.text)
+    assert "no service 'shop' in environment 'production'" in caplog.text
+    for one in (right, wrong):
+        one.close(2)
+
+
 def test_the_rest_beyond_the_samplers_cap_is_taken(
     api: Api, database: Database, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

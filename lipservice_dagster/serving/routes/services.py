@@ -16,10 +16,12 @@ from lipservice_dagster.serving.models import (
     NewService,
     PatternsAnswer,
     ReportedDay,
+    ReportedHour,
     ReportedPattern,
     SavingsAnswer,
     SavingsDay,
     ServiceAnswer,
+    StoredHour,
     StoredPattern,
 )
 from lipservice_dagster.serving.problems import ProblemError, documented, unprocessable
@@ -131,11 +133,13 @@ def anomalies(
 @router.get("/{service:quoted}/dropped", responses=_ERRORS, summary="What of each pattern was dropped, by hour")
 def dropped(
     service: Service, team_id: TeamQuery, caller: Reader, day: Day, environment: Environment = ""
-) -> list[DroppedAnswer]:
-    """Seen (estimated from the weights of what is kept), kept and rate per pattern and hour of a day."""
+) -> DroppedAnswer:
+    """Seen, kept and rate per pattern and hour of a day: by the weights of the stored logs, and as samplers counted."""
     database = _known(caller, team_id, service, environment)
     found: pd.DataFrame = dropped_of(database, team_id, day, service, environment)
-    return [DroppedAnswer(**r) for r in found.drop(columns=["service", "environment"]).to_dict("records")]
+    rows = found.drop(columns=["service", "environment"]).to_dict("records")
+    told = reported.dropped(database, team_id, service, environment, day)
+    return DroppedAnswer(stored=[StoredHour(**r) for r in rows], reported=[ReportedHour(**r) for r in told])
 
 
 def _known(caller: Caller, team_id: int, service: str, environment: str) -> Database:

@@ -13,8 +13,10 @@ from .decision import severity_name
 from .logging_filter import STAMP, current_trace, level_severity
 from .records import severity as record_severity
 from .sampler import Sampler, TraceId, Verdict
+from .worker import LOGGER
 
-_MARK = "_lipservice_keep"
+_MARK = "_lipservice"
+"""Of a record of loguru: whether it goes on and the stamp, by each sampler that decided over it."""
 
 
 def structlog_processor(
@@ -22,12 +24,15 @@ def structlog_processor(
 ) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:
     """A processor that raises ``structlog.DropEvent`` for what is not kept and stamps the rest.
 
-    It stands after the processors that add to the event and before the one that renders it. ``text`` makes of the event
-    what will be stored: the event's own message, or all of it, as a renderer of JSON does.
+    It stands after the processors that add to the event and before the one that renders it. What carries a stamp
+    already goes on as it is. ``text`` makes of the event what will be stored: the event's own message, or all of it, as
+    a renderer of JSON does.
     """
     from structlog import DropEvent
 
     def process(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if STAMP in event:
+            return event
         try:
             verdict = _structlog(sampler, text, method, event)
         except Exception as e:
@@ -54,32 +59,38 @@ def _event_trace(event: Mapping[str, Any]) -> TraceId:
 
 
 def loguru_filter(sampler: Sampler) -> Callable[[Any], bool]:
-    """The ``filter`` of a sink of loguru; the stamp goes to ``record["extra"]``."""
+    """The ``filter`` of a sink of loguru; the stamp goes to ``record["extra"]``.
+
+    Sinks share a record. Each filter puts its sampler's stamp in the place of another's, so that a sink without one
+    sees the stamp of the last filter before it; let it be added before those with one.
+    """
 
     def keeps(record: Any) -> bool:
-        try:
-            if STAMP in record["extra"]:
-                return True
-            known = record.get(_MARK)
-            if known is not None:
-                return bool(known)
-            level = record["level"]
-            verdict = sampler.choose(
-                record["message"],
-                level_severity(level.no, level.name),
-                record["exception"] is not None,
-                _event_trace,
-                record["extra"],
-            )
-            if verdict.keep and verdict.sample_rate is not None:
-                record["extra"][STAMP] = verdict.sample_rate
-            else:
-                record[_MARK] = verdict.keep
-            return verdict.keep
-        except Exception as e:
-            return sampler.failed(e).keep
+        if STAMP in record["extra"] and _MARK not in record:  # it came with one
+            return True
+        if (record["name"] or "").partition(".")[0] == LOGGER.name:  # logging's logs may be handed on to loguru
+            return True
+        decided = record.setdefault(_MARK, {})
+        if id(sampler) not in decided:
+            try:
+                verdict = _loguru(sampler, record)
+            except Exception as e:
+                verdict = sampler.failed(e)
+            decided[id(sampler)] = verdict.keep, verdict.sample_rate if verdict.keep else None
+        keep, stamp = decided[id(sampler)]
+        if stamp is not None:
+            record["extra"][STAMP] = stamp
+        else:
+            record["extra"].pop(STAMP, None)
+        return bool(keep)
 
     return keeps
+
+
+def _loguru(sampler: Sampler, record: Any) -> Verdict:
+    level = record["level"]
+    severity = level_severity(level.no, level.name)
+    return sampler.choose(record["message"], severity, record["exception"] is not None, _event_trace, record["extra"])
 
 
 def otel_processor(sampler: Sampler, following: Any) -> Any:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from .decision import SEVERITY_NAMES
-from .sampler import Sampler, TraceId
+from .sampler import Sampler, TraceId, Verdict, trace_key
 from .worker import LOGGER
 
 STAMP = "lipservice.sample_rate"
@@ -19,6 +19,8 @@ STAMP = "lipservice.sample_rate"
 _ORDER = ("trace", "debug", "info", "warn", "error", "fatal")
 _TRACE_ATTRIBUTES = ("otelTraceID", "trace_id", "dd.trace_id")
 _OURS = LOGGER.name
+_REPLACES: bool = sys.version_info >= (3, 12)
+"""Whether a filter may put another record in the place of the one it was given."""
 
 
 def level_severity(number: int, name: str) -> str:
@@ -40,7 +42,7 @@ def record_trace(record: logging.LogRecord) -> TraceId:
     attributes = record.__dict__
     for name in _TRACE_ATTRIBUTES:
         found: TraceId = attributes.get(name)
-        if found:
+        if found and trace_key(found) is not None:  # OpenTelemetry writes "0" outside of spans
             return found
     return current_trace()
 
@@ -61,8 +63,14 @@ class SamplingFilter(logging.Filter):
             JSON (then ``handler.format``).
         trace: the id of a record's trace.
 
-    A record is decided over once by each sampler, however many handlers have the filter, and not at all where it
-    already carries a stamp. What goes wrong here keeps the record.
+    A record is decided over once by each sampler, however many handlers have the filter, and not at all where it came
+    with a stamp, as of an application's own rate. What goes wrong here keeps the record.
+
+    The handlers of a logger share its records, so that each filter's stamp must reach its own handler alone. From
+    Python 3.12 on, the filter hands a stamped copy on. Before, the record itself carries the stamp, and the next filter
+    of another sampler takes it off again: a handler without a filter sees the stamp of the last filter before it (let
+    it stand before those with one), and of two samplers in a row, on a logger and on its handler, the second decides
+    anew.
     """
 
     def __init__(
@@ -80,34 +88,50 @@ class SamplingFilter(logging.Filter):
         self._text = text
         self._trace = trace
         self._levels: dict[tuple[int, str], str] = {}
-        self._decided = _decided.setdefault(self.sampler, threading.local())
+        self._decided = _decided.setdefault(self.sampler, weakref.WeakKeyDictionary())
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record goes on."""
+    def filter(self, record: logging.LogRecord) -> Any:
+        """Whether the record goes on: a bool, or the stamped copy that goes on in its place."""
         try:
-            return self._keeps(record)
+            return self._pass(record)
         except Exception as e:
             return self.sampler.failed(e).keep
 
-    def _keeps(self, record: logging.LogRecord) -> bool:
+    def _pass(self, record: logging.LogRecord) -> bool | logging.LogRecord:
         attributes = record.__dict__
-        if STAMP in attributes or record.name == _OURS:
+        if record.name == _OURS or (STAMP in attributes and record not in _stamped):
             return True
-        last = getattr(self._decided, "last", None)
-        if last is not None and last[0]() is record:
-            return bool(last[1])
+        verdict = self._decided.get(record)
+        if verdict is None:
+            try:
+                verdict = self._decide(record)
+            except Exception as e:
+                verdict = self.sampler.failed(e)
+            self._decided[record] = verdict
+        if not verdict.keep or verdict.sample_rate is None:
+            if attributes.pop(STAMP, None) is not None:
+                _stamped.discard(record)
+            return verdict.keep
+        if _REPLACES:
+            stamped = copy.copy(record)
+            stamped.__dict__[STAMP] = verdict.sample_rate
+            return stamped
+        attributes[STAMP] = verdict.sample_rate
+        _stamped.add(record)
+        return True
+
+    def _decide(self, record: logging.LogRecord) -> Verdict:
         level = (record.levelno, record.levelname)
         severity = self._levels.get(level)
         if severity is None:
             severity = self._levels[level] = level_severity(*level)
         exception = (record.exc_info is not None or record.exc_text is not None) and has_exception(record)
-        verdict = self.sampler.choose(self._text(record), severity, exception, self._trace, record)
-        if verdict.keep and verdict.sample_rate is not None:
-            attributes[STAMP] = verdict.sample_rate
-        else:
-            self._decided.last = weakref.ref(record), verdict.keep
-        return verdict.keep
+        return self.sampler.choose(self._text(record), severity, exception, self._trace, record)
 
 
-_decided: weakref.WeakKeyDictionary[Sampler, threading.local] = weakref.WeakKeyDictionary()
-"""The last record that got no stamp, of each sampler and thread, and whether it goes on."""
+_decided: weakref.WeakKeyDictionary[Sampler, weakref.WeakKeyDictionary[logging.LogRecord, Verdict]]
+_decided = weakref.WeakKeyDictionary()
+"""What each sampler decided over the records that are still on their way."""
+
+_stamped: weakref.WeakSet[logging.LogRecord] = weakref.WeakSet()
+"""Records that carry the stamp of a filter, and came without one."""

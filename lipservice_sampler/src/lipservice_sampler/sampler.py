@@ -14,6 +14,7 @@ import random
 import sys
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,10 +29,11 @@ from .words import Words
 from .worker import LOGGER, Worker
 
 END_SECONDS = 2.0
-"""How long the end of the process may wait for the last statistics."""
+"""How long the end of the process may wait for the last statistics of all its samplers."""
 
-TraceId = str | bytes | int | None
+TraceId = str | bytes | int | uuid.UUID | None
 
+_ID_BYTES = 16
 _FOLD = bytes.maketrans(b"123456789", b"000000000")
 _FAILED = Verdict(True, 1.0, "failed", None, True)
 _ALL: weakref.WeakSet[Sampler] = weakref.WeakSet()
@@ -41,7 +43,7 @@ class Sampler:
     """Decides over the logs of one service and environment of a team.
 
     Args:
-        service, team_id, environment: as the policies name them.
+        service, team_id, environment: as the policies name them; the environment is empty where the logs name none.
         url: base URL of the API, else the environment variable ``LIPSERVICE_URL``; without one the sampler stays with
             ``policy`` and reports nothing.
         key: a key of the API, else ``LIPSERVICE_KEY``.
@@ -62,7 +64,7 @@ class Sampler:
         service: str,
         *,
         team_id: int,
-        environment: str = "production",
+        environment: str = "",
         url: str | None = None,
         key: str | None = None,
         policy: Mapping[str, Any] | None = None,
@@ -220,11 +222,10 @@ class Sampler:
             self._worker = worker
         with contextlib.suppress(RuntimeError):  # the interpreter is ending
             worker.start()
-        atexit.register(_close, weakref.ref(self))
         # Processes of multiprocessing end without atexit.
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
-            util.Finalize(None, _close, args=(weakref.ref(self),), exitpriority=10)
+            util.Finalize(None, _close_all, exitpriority=10)
 
     def _drain(self) -> tuple[dict[tuple[tuple[str, str], float, Key], list[int]], float, float]:
         with self._lock:
@@ -256,23 +257,35 @@ class Sampler:
 
 
 def trace_key(trace_id: TraceId) -> bytes | None:
-    """What decides over the logs of a trace: its id in lower case, numbers in 32 hex digits; None for no trace."""
+    """What decides over the logs of a trace: its id as hex digits in lower case, 32 of a number; None for no trace.
+
+    The same id decides alike as text, number, UUID or bytes (the 16 of an id, or its text in ASCII).
+    """
     if not trace_id:
         return None
     if isinstance(trace_id, bytes):
-        return trace_id if trace_id.strip(b"\0") else None
-    text = f"{trace_id:032x}" if isinstance(trace_id, int) else str(trace_id).strip().lower()
-    return text.encode("utf-8", "surrogatepass") if text.strip("0-") else None
+        trace_id = trace_id.hex() if len(trace_id) <= _ID_BYTES else trace_id.decode("latin-1")
+    text = f"{trace_id:032x}" if isinstance(trace_id, int) else str(trace_id).strip().lower().replace("-", "")
+    return text.encode("utf-8", "surrogatepass") if text.strip("0") else None
 
 
 def _same(trace_id: TraceId) -> TraceId:
     return trace_id
 
 
-def _close(reference: weakref.ref[Sampler]) -> None:
-    sampler = reference()
-    if sampler is not None:
-        sampler.close(END_SECONDS)
+def _close_all() -> None:
+    """The end of the process: all samplers report at once, and have `END_SECONDS` between them."""
+    until = time.monotonic() + END_SECONDS
+    samplers = list(_ALL)
+    for sampler in samplers:
+        sampler._closed = True
+        if sampler._worker is not None:
+            sampler._worker.ask_to_stop()
+    for sampler in samplers:
+        sampler.close(max(until - time.monotonic(), 0.0))
+
+
+atexit.register(_close_all)
 
 
 _forking: list[Sampler] = []

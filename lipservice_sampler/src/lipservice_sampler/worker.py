@@ -30,6 +30,7 @@ LONGEST_WAIT = 300.0
 """Seconds between attempts at most, however many have failed and whatever the API asks for."""
 
 _FIRST_WAIT = 1.0
+_MOST_DETAIL = 500
 _PERMANENT = range(400, 500)
 _BUSY = (408, 425, 429)
 
@@ -65,7 +66,7 @@ class Worker:
         self._install = install
         self._drain = drain
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = self._stopped = False
         self._asked: list[threading.Event] = []
         self._troubles: set[str] = set()
         self._failures = {"policy": 0, "statistics": 0}
@@ -83,11 +84,16 @@ class Worker:
         self._wake.set()
         return self._thread.is_alive() and done.wait(timeout) and not self.outbox.batches
 
+    def ask_to_stop(self) -> None:
+        """Report a last time and end; returns at once."""
+        self._stopping = True
+        self._wake.set()
+
     def stop(self, timeout: float) -> None:
         """Report a last time and end, within so many seconds; what is not delivered by then is told."""
-        if not self._stopping:
-            self._stopping = True
-            self._wake.set()
+        if not self._stopped:
+            self._stopped = True
+            self.ask_to_stop()
             if self._thread.is_alive():
                 self._thread.join(timeout)
             self._collect()  # what was not reached, where the thread still waits for the API
@@ -151,7 +157,8 @@ class Worker:
             elif answer.status == 200:
                 found = served.read(_json(answer.body), self._scope, answer.headers.get("etag", ""))
             else:
-                self.warn("policy", "the API answered %d to %s; the last policy stays", answer.status, path)
+                said = _detail(answer.body)
+                self.warn("policy", "the API answered %d to %s; the last policy stays%s", answer.status, path, said)
                 return self._wait_after_failure("policy", answer.retry_after)
         except (client.UnreachableError, served.ServedError) as e:
             self.warn("policy", "no policy could be fetched, and the last one stays: %s", e)
@@ -216,6 +223,15 @@ class Worker:
                 return self._wait_after_failure("statistics", answer.retry_after)
             self.outbox.batches.popleft()
         return 0.0
+
+
+def _detail(body: bytes) -> str:
+    """What an answer says of an error (``application/problem+json``), after a colon; '' where it says nothing."""
+    try:
+        detail = _json(body)["detail"]
+    except (served.ServedError, KeyError, TypeError):
+        return ""
+    return f": {detail[:_MOST_DETAIL]}" if isinstance(detail, str) else ""
 
 
 def _json(body: bytes) -> Any:
