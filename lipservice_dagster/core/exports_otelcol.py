@@ -21,6 +21,7 @@ from lipservice_dagster.core.exports_plan import (
     ERROR_WORDS,
     MASK_STEPS,
     PUT_BACK_SIGN,
+    SEVERITY_NUMBERS,
     TAKEN_BACK,
     Entry,
     Pattern,
@@ -42,7 +43,6 @@ LEAST_PERCENTAGE = 0.0062
 """A little more than one step, lest it is cut to none; with one step it keeps no more than the least rate asked for."""
 
 _SCRATCH = ("masked", "word", "error", "keep", "said", "cap", "boost", "lifted", "rate", "percentage", "draw")
-_NUMBERS = {"trace": (1, 4), "debug": (5, 8), "warn": (13, 16)}
 
 NOT_COVERED = (
     "The collector keeps no state: where the policy keeps the first logs an hour of a pattern it does not list, all"
@@ -228,7 +228,7 @@ def _unlisted(plan: Plan) -> Iterator[str]:
         yield _set("rate", "1.0")
         return
     rest = _number(plan.severities.get("info", plan.global_rate))
-    for severity, (least, most) in _NUMBERS.items():
+    for severity, (least, most) in SEVERITY_NUMBERS.items():
         rate = _number(plan.severities.get(severity, plan.global_rate))
         text = _regex("(?i)" + severity_regex(severity))
         number = f'(log.severity_text == "" and log.severity_number >= {least} and log.severity_number <= {most})'

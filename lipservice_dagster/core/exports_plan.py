@@ -26,6 +26,33 @@ from lipservice_sampler.decision import (
 from lipservice_sampler.masks import MASKS, VARIABLE
 from lipservice_sampler.matching import collapse, spannable
 
+_OTLP = ("trace", "debug", "info", "warn", "error", "fatal")
+_SYSLOG = ("fatal", "fatal", "fatal", "error", "warn", "info", "info", "debug")
+LEVELS: Mapping[str, str] = {
+    **SEVERITY_NAMES,
+    **dict.fromkeys(("finest", "finer"), "trace"),
+    "dpanic": "fatal",
+    **{str(n): name for n, name in enumerate(_SYSLOG)},
+    **{str(n): _OTLP[(n - 1) // 4] for n in range(17, 25)},
+    **{str(n): name for n, name in zip(range(10, 70, 10), _OTLP, strict=True)},
+}
+"""What a level may say, as `lipservice ingest` reads it, and the severity it is: names, and numbers of syslog (0 to 7)
+and of pino and bunyan (10 to 60). So that no error is lost, numbers count as text too, and so do OpenTelemetry's of errors
+(17 to 24 but 20)."""
+
+LEVEL_FIELDS = ("severity_text", "severity", "level", "lvl", "log.level")
+"""Where a record may say its level, in the order of `lipservice ingest`; else ``level`` within ``log`` does, else
+``severity_number``, OpenTelemetry's."""
+
+LEVELS_READ = (
+    f"The level is what `lipservice ingest` reads: the first of {', '.join(LEVEL_FIELDS)}, as a name or a number (0 to"
+    " 7 as syslog, 10 to 60 as pino), else severity_number. Beyond that, numbers count as text too, OpenTelemetry's of"
+    " errors (17 to 24 but pino's 20) as a level, and a severity_number from 17 on in any case.",
+)
+
+SEVERITY_NUMBERS: Mapping[str, tuple[int, int]] = {"trace": (1, 4), "debug": (5, 8), "warn": (13, 16)}
+"""OpenTelemetry's numbers of the severities below error whose rate may differ from that of info."""
+
 SPAN = 5
 """Words that a variable may take beside its first, where the template allows for it."""
 
@@ -184,12 +211,12 @@ def moment(until: datetime) -> str:
 
 def severity_regex(name: str) -> str:
     """All spellings of a severity, lower case."""
-    return f"^(?:{'|'.join(sorted(s for s, n in SEVERITY_NAMES.items() if n == name))})\\z"
+    return f"^(?:{'|'.join(sorted(s for s, n in LEVELS.items() if n == name))})\\z"
 
 
 def errors_regex() -> str:
     """All spellings of the severities that are kept whole, lower case."""
-    return f"^(?:{'|'.join(sorted(s for s, n in SEVERITY_NAMES.items() if n in ERROR_SEVERITIES))})\\z"
+    return f"^(?:{'|'.join(sorted(s for s, n in LEVELS.items() if n in ERROR_SEVERITIES))})\\z"
 
 
 def unquoted(expression: str) -> str:

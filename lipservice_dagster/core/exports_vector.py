@@ -15,8 +15,11 @@ import yaml
 from lipservice_dagster.core.exports_plan import (
     ERROR_STEMS,
     ERROR_WORDS,
+    LEVEL_FIELDS,
+    LEVELS_READ,
     MASK_STEPS,
     PUT_BACK_SIGN,
+    SEVERITY_NUMBERS,
     TAKEN_BACK,
     Entry,
     Pattern,
@@ -38,11 +41,13 @@ DEEPEST = 6
 """Words from the beginning that are looked at in turn."""
 
 _LAST = "w_last"
+_ERROR_NUMBER = 17
 NOT_COVERED = (
     "Vector keeps no state: where the policy keeps the first logs an hour of what it does not list, all are kept.",
     "A log with lipservice.sample_rate, sampling.threshold or sample_rate was sampled before and is left alone.",
     "What reads like an error is told by the same words as elsewhere; but names of handlers and limits (on_error,"
     " max_failed), which the sampler passes over, count here too, and their logs are kept.",
+    *LEVELS_READ,
 )
 
 
@@ -91,12 +96,9 @@ def _program(plan: Plan) -> Iterator[str]:
     )
     yield f"if is_string(.message) && !({stamped}) && {' && '.join(scope)} {{"
     yield f"  raw = truncate(string!(.message), {MAX_CHARS})"
-    yield '  level = downcase(to_string(.severity) ?? "")'
-    yield '  if level == "" { level = downcase(to_string(.level) ?? "") }'
-    yield '  if level == "" { level = downcase(to_string(.severity_text) ?? "") }'
-    yield "  level = strip_whitespace(level)"
+    yield from ("  " + line for line in _level())
     yield "  # Errors are kept whole, whatever else is said."
-    yield f"  if !match(level, {_regex(errors_regex())}) {{"
+    yield f"  if number < {_ERROR_NUMBER} && !match(level, {_regex(errors_regex())}) {{"
     yield from ("    " + line for line in _decided(plan))
     yield "    if rate < 1.0 {"
     yield '      ."lipservice.sample_rate" = rate'
@@ -104,6 +106,16 @@ def _program(plan: Plan) -> Iterator[str]:
     yield "    }"
     yield "  }"
     yield "}"
+
+
+def _level() -> Iterator[str]:
+    yield 'level = ""'
+    for path in (*(f'."{field}"' for field in LEVEL_FIELDS), ".log.level"):
+        read = f'strip_whitespace(downcase(to_string({path}) ?? ""))'
+        yield f'if level == "" && (is_string({path}) || is_integer({path})) {{ level = {read} }}'
+    yield "number = to_int(.severity_number) ?? 0"
+    for name, (least, most) in SEVERITY_NUMBERS.items():
+        yield f'if level == "" && number >= {least} && number <= {most} {{ level = "{name}" }}'
 
 
 def _decided(plan: Plan) -> Iterator[str]:

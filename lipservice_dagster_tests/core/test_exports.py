@@ -1,5 +1,6 @@
 """Exports keep what the policy keeps, in Vector's language and Lua as they run, and no template leaves its quotes."""
 
+import json
 import random
 import re
 from collections import Counter
@@ -19,6 +20,7 @@ from scipy.stats import chi2
 from lipservice_dagster.core.exports import FORMATS, UnknownFormatError, export
 from lipservice_dagster.core.exports_plan import ERROR_STEMS, ERROR_WORDS, MASK_STEPS, TAKEN_BACK
 from lipservice_dagster.core.policy import PatternRate, Policy, Unknown, document
+from lipservice_dagster.ingest_lines import read_line
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster_tests.core.otelcol_schema import (
     CONVERTERS,
@@ -30,7 +32,7 @@ from lipservice_dagster_tests.core.otelcol_schema import (
     Fragment,
     ProbabilisticSampler,
 )
-from lipservice_sampler.decision import decide, error_like, indexed
+from lipservice_sampler.decision import decide, error_like, indexed, severity_name
 from lipservice_sampler.masks import mask
 from lipservice_sampler.matching import Matcher
 from lipservice_sampler.text import repair, signature
@@ -94,8 +96,9 @@ def lua(doc: dict[str, Any], said: dict[str, Any] | None = None) -> Any:
     runtime.execute("os.time = function() return 1000 end")
     runtime.execute(code)
 
-    def call(message: str, severity: str = "info", **fields: object) -> tuple[int, float | None]:
-        record = runtime.table_from({"log": message, "severity": severity, "service": doc["service"], **fields})
+    def call(message: str, severity: str | None = None, **fields: object) -> tuple[int, float | None]:
+        said = {} if severity is None else {"severity": severity}
+        record = runtime.table_from({"log": message, **said, "service": doc["service"], **fields})
         answer, _, kept = runtime.globals().lipservice("tag", 0, record)
         return answer, kept["lipservice.sample_rate"]
 
@@ -191,6 +194,41 @@ def test_errors_are_kept_whole_by_vector_and_lua() -> None:
     assert vector_rates(doc, None, ERRORS) == [1.0] * 4
     call = lua(doc)
     assert all(call(m, s)[0] == 0 for m, s in ERRORS for _ in range(50))
+
+
+LEVELS: list[dict[str, object]] = [
+    *({"level": n} for n in (*range(9), 10, 20, 30, 40, 50, 60)),
+    *({"severity_text": "ERROR", "level": "info"}, {"severity": "", "level": "E"}),
+    *({"lvl": "dpanic"}, {"log.level": "warn"}, {"level": "finest"}, {"severity_number": 17}, {"severity_number": 24}),
+    *({"severity_number": n} for n in (1, 6, 9, 13)),
+    *({"severity": "info", "severity_number": 9}, {"level": True, "severity_number": 5}, {}),
+]
+
+
+@pytest.mark.parametrize("fields", LEVELS, ids=str)
+def test_vector_and_lua_read_a_level_as_ingest_does(fields: dict[str, object]) -> None:
+    read = read_line(json.dumps({"message": "tick", **fields}).encode(), 2026).severity
+    name = severity_name(read or "info")
+    name = "fatal" if read == "dpanic" else name
+    wanted = SEVERITIES[name]
+    doc = policy({"never mind": 0.5})
+    transforms = _vector(export(doc, None, "vector"))[1]
+    transform = pyvrl.Transform(next(iter(transforms.values()))["source"] + "\n.")
+    event = transform.remap({"message": "tick", "service": "demo", **fields})
+    assert event.get("lipservice.sample_rate", 1.0) == wanted
+    stamps = {stamp for answer, stamp in (lua(doc)("tick", **fields) for _ in range(60)) if answer >= 0}
+    assert stamps == {None if wanted == 1.0 else wanted}
+
+
+@pytest.mark.parametrize("number", [*range(17, 25), "17", "50", "60"])
+def test_a_number_of_an_error_is_one_wherever_a_level_may_stand_also_as_text(number: object) -> None:
+    doc = policy({"tick": 0.01})
+    transforms = _vector(export(doc, None, "vector"))[1]
+    transform = pyvrl.Transform(next(iter(transforms.values()))["source"] + "\n.")
+    as_level = [] if number == 20 else [{"severity": number}, {"level": number}]  # pino's debug
+    for fields in (*as_level, {"severity": "info", "severity_number": number}):
+        assert "lipservice.sample_rate" not in transform.remap({"message": "tick", "service": "demo", **fields})
+        assert {lua(doc)("tick", **fields)[0] for _ in range(50)} == {0}
 
 
 LATER, EARLIER = ((datetime.now(UTC) + timedelta(days=d)).strftime("%Y-%m-%dT%H:%M:%SZ") for d in (2, -2))
