@@ -28,10 +28,14 @@ from lipservice_sampler.masks import VARIABLE
 MOST_UNKNOWN = 50_000
 """Messages that are counted in an hour; beyond them every log is one of the first."""
 
+# Before a word by itself stands nothing that makes it a name, before the end of a name the rest of it.
+_BEFORE = ((r"(?<![\w/.])", "%f[%w_/.]"), (r"(?<![\w/.-])", "%w_"))
+
 NOT_COVERED = (
     "The masks do not run in Lua: a variable matches any text, and the most specific template that fits decides.",
     "The first logs an hour of what the policy does not list are counted by each process of Fluent Bit for itself.",
-    "What reads like an error is kept wherever one of its words stands alone, also in 'no errors' and 'failed=0'.",
+    "What reads like an error is kept wherever one of its words stands alone, also in 'no errors' and 'failed=0',"
+    " or ends a name, also on_error.",
     "A log with lipservice.sample_rate, sampling.threshold or sample_rate was sampled before and is left alone.",
     *LEVELS_READ,
 )
@@ -60,11 +64,11 @@ def _program(plan: Plan) -> Iterator[str]:
     rates = ", ".join(f"{name} = {rate!r}" for name, rate in sorted(plan.severities.items()))
     yield f"local RATES, ELSE = {{{rates}}}, {plan.global_rate!r}"
     yield f"local FIRST, MOST = {plan.first_per_hour}, {MOST_UNKNOWN}"
-    yield "-- What reads like an error: a word, and whether nothing that makes it a name may stand before it."
+    yield "-- What reads like an error: a word, and where it must not stand anywhere, what stands before it."
     yield "local STEMS = {"
     for stem, expression in ERROR_LIKE:
-        alone = expression.startswith("(?<![")
-        yield f"  {{{_string(stem)}, {'true' if alone else 'false'}}},"
+        before = next((f", {_string(put)}" for look, put in _BEFORE if expression.startswith(look)), "")
+        yield f"  {{{_string(stem)}{before}}},"
     yield "}"
     yield "-- Templates by their first word: rate, constant texts, whether the first and the last stand at an end."
     yield "local BY_WORD, OTHERS = {}, {}"
@@ -139,7 +143,7 @@ local function reads_like_error(message)
   local lower = message:lower()
   for _, stem in ipairs(STEMS) do
     if lower:find(stem[1], 1, true) then
-      if not stem[2] or lower:find("%f[%w_/.]" .. stem[1]) then return true end
+      if not stem[2] or lower:find(stem[2] .. stem[1]) then return true end
     end
   end
   return false

@@ -196,6 +196,17 @@ def test_errors_are_kept_whole_by_vector_and_lua() -> None:
     assert all(call(m, s)[0] == 0 for m, s in ERRORS for _ in range(50))
 
 
+NAMES = ["job_failed at 3", "PAYMENT_FAILED", "db_failures seen", "on 3 io_error", "run: load_error"]
+
+
+@pytest.mark.parametrize("message", NAMES)
+def test_a_name_that_ends_in_a_word_of_an_error_is_kept_by_vector_and_lua(message: str) -> None:
+    doc = policy({mask(message): 0.01})
+    assert error_like(message)
+    assert vector_rates(doc, None, [(message, "info")]) == [1.0]
+    assert {lua(doc)(message)[0] for _ in range(50)} == {0}
+
+
 LEVELS: list[dict[str, object]] = [
     *({"level": n} for n in (*range(9), 10, 20, 30, 40, 50, 60)),
     *({"severity_text": "ERROR", "level": "info"}, {"severity": "", "level": "E"}),
