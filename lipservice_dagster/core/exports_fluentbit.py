@@ -29,7 +29,7 @@ MOST_UNKNOWN = 50_000
 """Messages that are counted in an hour; beyond them every log is one of the first."""
 
 # Before a word by itself stands nothing that makes it a name, before the end of a name the rest of it.
-_BEFORE = ((r"(?<![\w/.])", "%f[%w_/.]"), (r"(?<![\w/.-])", "%w_"))
+_BEFORE = ((r"(?<![\w/.])", "%f[%w_/.]"), (r"(?<![\w/.-])", "[%w_]_"))
 
 NOT_COVERED = (
     "The masks do not run in Lua: a variable matches any text, and the most specific template that fits decides.",
