@@ -151,7 +151,10 @@ def _overlay(entries: Sequence[Entry]) -> Iterator[str]:
             holds.append(f'Now() < Time("{moment(entry.until)}", "%Y-%m-%dT%H:%M:%SZ", "UTC")')
         if entry.pattern is not None:
             # In doubt, no less is kept.
-            holds.append((_near if entry.kind in ("never_sample", "boost") else _fits)(entry.pattern))
+            more = entry.kind in ("never_sample", "boost")
+            others = () if more else entry.others
+            test = (_near if more else _fits)(entry.pattern)
+            holds.append(" and not ".join([test, *(f"({_fits(other)})" for other in others)]))
         elif entry.kind == "cap":
             holds.append(f"{_at('said')} == nil and {_at('near')} == nil")
         elif entry.kind == "never_sample":

@@ -87,12 +87,16 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Entry:
-    """An override or boost: ``value`` is the rate of a cap or the factor of a boost; no pattern: the whole service."""
+    """An override or boost: ``value`` is the rate of a cap or the factor of a boost; no pattern: the whole service.
+
+    ``others``: patterns whose messages are not meant though they fit, where it names a signature and no template.
+    """
 
     kind: str
     value: float
     until: datetime | None
     pattern: Pattern | None
+    others: tuple[Pattern, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def plan(policy: Mapping[str, Any], overlay: Mapping[str, Any] | None, mode: str
         overlay = None
     said = parse_overlay(overlay) if overlay else None
     templates = {p.signature: p.template for p in document.pattern_rates}
+    patterns = tuple(sorted((pattern(p.template, p.rate) for p in document.pattern_rates), key=lambda p: p.rank))
+    preferred = _preferred(patterns)
     entries: list[Entry] = []
     left_out: list[str] = []
     spoken: list[tuple[Override | Boost, str, float]]
@@ -141,8 +147,8 @@ def plan(policy: Mapping[str, Any], overlay: Mapping[str, Any] | None, mode: str
         if template is None and not item.of_service:
             left_out.append(f"{kind} of signature {item.signature}: the policy lists no such pattern")
             continue
-        entries.append(Entry(kind, value, item.until, None if template is None else pattern(template, 1.0)))
-    patterns = tuple(sorted((pattern(p.template, p.rate) for p in document.pattern_rates), key=lambda p: p.rank))
+        others = () if template is None or item.template is not None else preferred[template]
+        entries.append(Entry(kind, value, item.until, None if template is None else pattern(template, 1.0), others))
     return Plan(
         document.team_id,
         document.service,
@@ -150,7 +156,7 @@ def plan(policy: Mapping[str, Any], overlay: Mapping[str, Any] | None, mode: str
         version=str(policy.get("version", document.version)),
         mode=mode,
         patterns=patterns,
-        preferred=_preferred(patterns),
+        preferred=preferred,
         severities={str(name): rate for name, rate in document.severity_rates.items()},
         global_rate=document.global_rate,
         first_per_hour=document.unknown.first_per_hour,

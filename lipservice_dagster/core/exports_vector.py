@@ -179,7 +179,9 @@ def _overlay(entries: Sequence[Entry]) -> Iterator[str]:
         holds = [] if entry.until is None else [f"now() < t'{moment(entry.until)}'"]
         if entry.pattern is not None:
             # In doubt, no less is kept.
-            holds.append((_near if entry.kind in ("never_sample", "boost") else _fits)(entry.pattern))
+            more = entry.kind in ("never_sample", "boost")
+            others = () if more else entry.others
+            holds.append(" && !".join([(_near if more else _fits)(entry.pattern), *(f"({_fits(o)})" for o in others)]))
         elif entry.kind == "cap":
             holds.append("!said && !near")
         elif entry.kind == "never_sample":

@@ -370,11 +370,11 @@ def _altered(draw: st.DrawFn) -> str:
 
 
 def _entries(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
-    """At most three entries: of the service, of a template, or more."""
+    """At most three entries: of the service, of a template, or of a signature alone."""
     overrides: list[dict[str, Any]] = []
     boosts: list[dict[str, Any]] = []
     for template in draw(st.lists(st.sampled_from(sorted(LISTED)), max_size=3, unique=True)):
-        of = draw(st.sampled_from([{"template": template}]))
+        of = draw(st.sampled_from([{"template": template}, {"signature": signature("demo", template)}]))
         kind = draw(st.sampled_from(["cap", "cap", "never_sample", "boost"]))
         if kind == "boost":
             boosts.append({**of, "factor": 4.0, "until": LATER, "reason": "spike"})
@@ -443,6 +443,20 @@ def test_a_pattern_keeps_to_its_words_in_vector(listed: dict[str, float], messag
         for statement in _ottl(export(doc, None, "otelcol"))
         if rate == 1.0 and "0.01" in statement and "IsMatch" in statement
     )
+
+
+@pytest.mark.parametrize("kind", ["cap", "lift_error_like"])
+def test_a_word_about_a_signature_does_not_reach_a_more_special_pattern(kind: str) -> None:
+    doc = policy(
+        {"user <*> logged in": 0.5, "user admin logged in": 1.0, "user <*> has err": 0.1, "user ab has err": 1.0}
+    )
+    rate = {"rate": 0.001} if kind == "cap" else {}
+    for template in ("user <*> logged in", "user <*> has err"):
+        name = signature("demo", template)
+        said = overlay(overrides=[{"kind": kind, "signature": name, "until": LATER, **rate, **SAID}])
+        for message in ("user admin logged in", "user 7 logged in", "user ab has err", "user 7 has err"):
+            wanted = decided(doc, said, message, "info")
+            assert vector_rates(doc, said, [(message, "info")]) == [wanted]
 
 
 # No text leaves its quotes.
