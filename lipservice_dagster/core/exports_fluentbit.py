@@ -13,18 +13,31 @@ from collections.abc import Iterator
 
 import yaml
 
-from lipservice_dagster.core.exports_plan import Entry, Pattern, Plan
-from lipservice_sampler.decision import ERROR_LIKE, ERROR_SEVERITIES, SEVERITY_NAMES
+from lipservice_dagster.core.exports_plan import (
+    LEVEL_FIELDS,
+    LEVELS,
+    LEVELS_READ,
+    SEVERITY_NUMBERS,
+    Entry,
+    Pattern,
+    Plan,
+)
+from lipservice_sampler.decision import ERROR_LIKE, ERROR_SEVERITIES
 from lipservice_sampler.masks import VARIABLE
 
 MOST_UNKNOWN = 50_000
 """Messages that are counted in an hour; beyond them every log is one of the first."""
 
+# Before a word by itself stands nothing that makes it a name, before the end of a name the rest of it.
+_BEFORE = ((r"(?<![\w/.])", "%f[%w_/.]"), (r"(?<![\w/.-])", "[%w_]_"))
+
 NOT_COVERED = (
     "The masks do not run in Lua: a variable matches any text, and the most specific template that fits decides.",
     "The first logs an hour of what the policy does not list are counted by each process of Fluent Bit for itself.",
-    "What reads like an error is kept wherever one of its words stands alone, also in 'no errors' and 'failed=0'.",
+    "What reads like an error is kept wherever one of its words stands alone, also in 'no errors' and 'failed=0',"
+    " or ends a name, also on_error.",
     "A log with lipservice.sample_rate, sampling.threshold or sample_rate was sampled before and is left alone.",
+    *LEVELS_READ,
 )
 
 
@@ -42,17 +55,20 @@ def program(plan: Plan) -> str:
 
 def _program(plan: Plan) -> Iterator[str]:
     yield f"local SERVICE, ENVIRONMENT = {_string(plan.service)}, {_string(plan.environment)}"
-    named = ", ".join(f"{n} = {_string(severity)}" for n, severity in sorted(SEVERITY_NAMES.items()))
+    named = ", ".join(f"[{_string(n)}] = {_string(severity)}" for n, severity in sorted(LEVELS.items()))
     yield f"local SEVERITY = {{{named}}}"
+    yield f"local LEVEL_FIELDS = {{{', '.join(map(_string, LEVEL_FIELDS))}}}"
+    numbers = (f"{{{least}, {most}, {_string(name)}}}" for name, (least, most) in SEVERITY_NUMBERS.items())
+    yield f"local NUMBERS = {{{', '.join(numbers)}}}"
     yield f"local ERRORS = {{{', '.join(f'{name} = true' for name in sorted(ERROR_SEVERITIES))}}}"
     rates = ", ".join(f"{name} = {rate!r}" for name, rate in sorted(plan.severities.items()))
     yield f"local RATES, ELSE = {{{rates}}}, {plan.global_rate!r}"
     yield f"local FIRST, MOST = {plan.first_per_hour}, {MOST_UNKNOWN}"
-    yield "-- What reads like an error: a word, and whether nothing that makes it a name may stand before it."
+    yield "-- What reads like an error: a word, and where it must not stand anywhere, what stands before it."
     yield "local STEMS = {"
     for stem, expression in ERROR_LIKE:
-        alone = expression.startswith("(?<![")
-        yield f"  {{{_string(stem)}, {'true' if alone else 'false'}}},"
+        before = next((f", {_string(put)}" for look, put in _BEFORE if expression.startswith(look)), "")
+        yield f"  {{{_string(stem)}{before}}},"
     yield "}"
     yield "-- Templates by their first word: rate, constant texts, whether the first and the last stand at an end."
     yield "local BY_WORD, OTHERS = {}, {}"
@@ -127,7 +143,7 @@ local function reads_like_error(message)
   local lower = message:lower()
   for _, stem in ipairs(STEMS) do
     if lower:find(stem[1], 1, true) then
-      if not stem[2] or lower:find("%f[%w_/.]" .. stem[1]) then return true end
+      if not stem[2] or lower:find(stem[2] .. stem[1]) then return true end
     end
   end
   return false
@@ -181,8 +197,31 @@ local function rate_of(message, severity, now)
   return math.min(math.min(rate * boost, 1), cap)
 end
 
+local function level(value)
+  if type(value) == "number" then return string.format("%.0f", value) end
+  if type(value) ~= "string" then return nil end
+  local text = value:lower():match("^%s*(.-)%s*$")
+  return text ~= "" and text or nil
+end
+
+local function severity_of(record)
+  local number = tonumber(record["severity_number"]) or 0
+  if number >= 17 then return "error" end
+  for _, field in ipairs(LEVEL_FIELDS) do
+    local said = level(record[field])
+    if said then return SEVERITY[said] or "info" end
+  end
+  local nested = type(record["log"]) == "table" and level(record["log"]["level"])
+  if nested then return SEVERITY[nested] or "info" end
+  for _, range in ipairs(NUMBERS) do
+    if number >= range[1] and number <= range[2] then return range[3] end
+  end
+  return "info"
+end
+
 function lipservice(tag, timestamp, record)
-  local message = record["log"] or record["message"]
+  local message = record["log"]
+  if type(message) ~= "string" then message = record["message"] end
   local service = record["service"] or record["service_name"] or record["service.name"] or ""
   local environment = record["environment"] or ""
   if type(message) ~= "string" or service ~= SERVICE then return 0, timestamp, record end
@@ -190,9 +229,7 @@ function lipservice(tag, timestamp, record)
   if record["lipservice.sample_rate"] or record["sampling.threshold"] or record["sample_rate"] then
     return 0, timestamp, record
   end
-  local said = record["severity"] or record["level"] or record["severity_text"] or ""
-  local severity = SEVERITY[tostring(said):lower():match("^%s*(.-)%s*$")] or "info"
-  local rate = rate_of(message, severity, os.time())
+  local rate = rate_of(message, severity_of(record), os.time())
   if rate >= 1 then return 0, timestamp, record end
   if math.random() >= rate then return -1, timestamp, record end
   record["lipservice.sample_rate"] = rate

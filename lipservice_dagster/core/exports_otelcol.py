@@ -21,6 +21,7 @@ from lipservice_dagster.core.exports_plan import (
     ERROR_WORDS,
     MASK_STEPS,
     PUT_BACK_SIGN,
+    SEVERITY_NUMBERS,
     TAKEN_BACK,
     Entry,
     Pattern,
@@ -41,8 +42,7 @@ STEPS = 16384
 LEAST_PERCENTAGE = 0.0062
 """A little more than one step, lest it is cut to none; with one step it keeps no more than the least rate asked for."""
 
-_SCRATCH = ("masked", "word", "error", "keep", "said", "cap", "boost", "lifted", "rate", "percentage", "draw")
-_NUMBERS = {"trace": (1, 4), "debug": (5, 8), "warn": (13, 16)}
+_SCRATCH = ("masked", "word", "error", "keep", "said", "near", "cap", "boost", "lifted", "rate", "percentage", "draw")
 
 NOT_COVERED = (
     "The collector keeps no state: where the policy keeps the first logs an hour of a pattern it does not list, all"
@@ -53,6 +53,9 @@ NOT_COVERED = (
     "What reads like an error is told by the same words as elsewhere; but names of handlers and limits (on_error,"
     " max_failed), which the sampler passes over, count here too, and their logs are kept.",
     "Logs of one trace are drawn by one number, its id.",
+    "A pattern's rate holds for messages that it fits word by word. Where the sampler also lets a variable stand for"
+    " several words, a quoted text, a list or a unit, all are kept; so are overlays read: a cap or lift word by word,"
+    " what keeps more wherever the constant texts stand in their order.",
 )
 
 
@@ -93,7 +96,7 @@ def _groups(plan: Plan) -> Iterator[dict[str, Any]]:
     if plan.entries:
         yield _group(decided, list(_overlay(plan.entries)))
     yield _group(f"{decided} and {_at('keep')} == nil", list(_error_like()))
-    yield from _by_word(plan.patterns)
+    yield from _by_word(plan)
     yield _group(f"{decided} and {_at('keep')} == nil and {_at('rate')} == nil", list(_unlisted(plan)))
     yield _group(decided, list(_stamped(plan)))
     yield _group(None, [_set("percentage", "100.0", f"{_at('percentage')} == nil"), _set("draw", "UUID()")])
@@ -147,8 +150,14 @@ def _overlay(entries: Sequence[Entry]) -> Iterator[str]:
         if entry.until is not None:
             holds.append(f'Now() < Time("{moment(entry.until)}", "%Y-%m-%dT%H:%M:%SZ", "UTC")')
         if entry.pattern is not None:
-            holds.append(_fits(entry.pattern))
-        elif entry.kind in ("never_sample", "cap"):
+            # In doubt, no less is kept.
+            more = entry.kind in ("never_sample", "boost")
+            others = () if more else entry.others
+            test = (_near if more else _fits)(entry.pattern)
+            holds.append(" and not ".join([test, *(f"({_fits(other)})" for other in others)]))
+        elif entry.kind == "cap":
+            holds.append(f"{_at('said')} == nil and {_at('near')} == nil")
+        elif entry.kind == "never_sample":
             holds.append(f"{_at('said')} == nil")
         where = " and ".join(holds)
         if entry.kind == "never_sample":
@@ -159,8 +168,9 @@ def _overlay(entries: Sequence[Entry]) -> Iterator[str]:
             key, than = ("cap", ">") if entry.kind == "cap" else ("boost", "<")
             better = f"({_at(key)} == nil or {_at(key)} {than} {_number(entry.value)})"
             yield _set(key, _number(entry.value), f"{where} and {better}" if where else better)
-        if entry.pattern is not None and entry.kind in ("never_sample", "cap"):
+        if entry.pattern is not None and entry.kind == "cap":
             yield _set("said", "true", where)
+            yield _set("near", "true", " and ".join([*holds[:-1], _near(entry.pattern)]))
 
 
 def _error_like() -> Iterator[str]:
@@ -175,18 +185,18 @@ def _error_like() -> Iterator[str]:
     )
 
 
-def _by_word(patterns: Sequence[Pattern]) -> Iterator[dict[str, Any]]:
+def _by_word(plan: Plan) -> Iterator[dict[str, Any]]:
     """Groups of about as many templates as there are groups, by ranges of the first word; then the others."""
     undecided = f"{_at('masked')} != nil and {_at('keep')} == nil and {_at('rate')} == nil"
     words: dict[str, list[Pattern]] = {}
     others = []
-    for pattern in patterns:
+    for pattern in plan.patterns:
         word = pattern.words[0]
         if VARIABLE in word or not plain(word):
             others.append(pattern)
         else:
             words.setdefault(f"{word} ", []).append(pattern)
-    size = max(isqrt(len(patterns)), 8)
+    size = max(isqrt(len(plan.patterns)), 8)
     chunks: list[list[str]] = [[]]
     for word in sorted(words):
         if sum(len(words[w]) for w in chunks[-1]) >= size:
@@ -198,12 +208,12 @@ def _by_word(patterns: Sequence[Pattern]) -> Iterator[dict[str, Any]]:
         holds = [undecided, f"{_at('word')} >= {_string(chunk[0])}"]
         if i + 1 < len(chunks):
             holds.append(f"{_at('word')} < {_string(chunks[i + 1][0])}")
-        yield _group(" and ".join(holds), list(_tests([p for word in chunk for p in words[word]])))
+        yield _group(" and ".join(holds), list(_tests([p for word in chunk for p in words[word]], plan)))
     for start in range(0, len(others), size):
-        yield _group(undecided, list(_tests(others[start : start + size])))
+        yield _group(undecided, list(_tests(others[start : start + size], plan)))
 
 
-def _tests(patterns: Sequence[Pattern]) -> Iterator[str]:
+def _tests(patterns: Sequence[Pattern], plan: Plan) -> Iterator[str]:
     """A message that is a template's own text is that one's, whatever else would fit."""
     open_still = f"{_at('rate')} == nil"
     for pattern in patterns:
@@ -212,7 +222,12 @@ def _tests(patterns: Sequence[Pattern]) -> Iterator[str]:
             yield _set("rate", _number(pattern.rate), f"{open_still} and {equal}")
     for pattern in patterns:
         if VARIABLE in pattern.template or not plain(pattern.template):
-            yield _set("rate", _number(pattern.rate), f"{open_still} and {_fits(pattern)}")
+            passed_over = "".join(f" and not ({_fits(other)})" for other in plan.preferred[pattern.template])
+            yield _set("rate", _number(pattern.rate), f"{open_still} and {_fits(pattern)}{passed_over}")
+
+
+def _near(pattern: Pattern) -> str:
+    return f"IsMatch({_at('masked')}, {_regex(pattern.near)})"
 
 
 def _fits(pattern: Pattern) -> str:
@@ -228,12 +243,16 @@ def _unlisted(plan: Plan) -> Iterator[str]:
         yield _set("rate", "1.0")
         return
     rest = _number(plan.severities.get("info", plan.global_rate))
-    for severity, (least, most) in _NUMBERS.items():
+    for severity, (least, most) in SEVERITY_NUMBERS.items():
         rate = _number(plan.severities.get(severity, plan.global_rate))
         text = _regex("(?i)" + severity_regex(severity))
         number = f'(log.severity_text == "" and log.severity_number >= {least} and log.severity_number <= {most})'
         yield _set("rate", rate, f"IsMatch(log.severity_text, {text}) or {number}")
     yield _set("rate", rest, f"{_at('rate')} == nil")
+    # It may be one of a pattern in a reading that is not told here: no less is kept of it.
+    for pattern in plan.patterns:
+        rate = _number(pattern.rate)
+        yield _set("rate", rate, f"{_at('rate')} < {rate} and {_near(pattern)}")
 
 
 def _stamped(plan: Plan) -> Iterator[str]:

@@ -8,7 +8,7 @@ module of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,46 +24,85 @@ from lipservice_sampler.decision import (
     SEVERITY_NAMES,
 )
 from lipservice_sampler.masks import MASKS, VARIABLE
-from lipservice_sampler.matching import collapse, spannable
+from lipservice_sampler.matching import collapse
+from lipservice_sampler.matching import words as cut
 
-SPAN = 5
-"""Words that a variable may take beside its first, where the template allows for it."""
+_OTLP = ("trace", "debug", "info", "warn", "error", "fatal")
+_SYSLOG = ("fatal", "fatal", "fatal", "error", "warn", "info", "info", "debug")
+LEVELS: Mapping[str, str] = {
+    **SEVERITY_NAMES,
+    **dict.fromkeys(("finest", "finer"), "trace"),
+    "dpanic": "fatal",
+    **{str(n): name for n, name in enumerate(_SYSLOG)},
+    **{str(n): _OTLP[(n - 1) // 4] for n in range(17, 25)},
+    **{str(n): name for n, name in zip(range(10, 70, 10), _OTLP, strict=True)},
+}
+"""What a level may say, as `lipservice ingest` reads it, and the severity it is: names, and numbers of syslog (0 to 7)
+and of pino and bunyan (10 to 60). So that no error is lost, numbers count as text too, and so do those of errors
+that OpenTelemetry has (17 to 24 but 20)."""
+
+LEVEL_FIELDS = ("severity_text", "severity", "level", "lvl", "log.level")
+"""Where a record may say its level, in the order of `lipservice ingest`; else ``level`` within ``log`` does, else
+``severity_number``, OpenTelemetry's."""
+
+LEVELS_READ = (
+    f"The level is what `lipservice ingest` reads: the first of {', '.join(LEVEL_FIELDS)}, as a name or a number (0 to"
+    " 7 as syslog, 10 to 60 as pino), else severity_number. Beyond that, numbers count as text too, OpenTelemetry's of"
+    " errors (17 to 24 but pino's 20) as a level, and a severity_number from 17 on in any case.",
+)
+
+SEVERITY_NUMBERS: Mapping[str, tuple[int, int]] = {"trace": (1, 4), "debug": (5, 8), "warn": (13, 16)}
+"""OpenTelemetry's numbers of the severities below error whose rate may differ from that of info."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_ .,:;=/<>*'|!?@#%&+()\[\]-]*")
 _AS_IS = re.compile(r"[A-Za-z0-9_ ,:;=/<>@%!&#-]")
-_CLOSING = {'"': '"', "'": "'", "(": ")", "[": "]", "{": "}"}
-_RUN = "[ ,;|:]*<\\*>[^ ]*"
+# Signs that part words wherever they stand, as `matching.words` has them, white space of all scripts among them.
+_PARTING = (
+    r"\t-\r\x1c-\x1f ,;=()\[\]{}\x22\x27|#:<>\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}"
+    + "\\x{3000}"
+    + "".join(f"\\x{{{ord(sign):x}}}" for sign in "，。：；、！？（）「」『』【】《》")
+)
+_SIGN = rf"(?:<\*>|[^.{_PARTING}])"
+_LAST_SIGN = rf"(?:<\*>|[^.!?{_PARTING}])"
+_NO_ESCAPE = rf"(?:<\*>|[^.\\{_PARTING}])"
 
 
 @dataclass(frozen=True)
 class Pattern:
     """A template, the rate of its messages, and how a masked message is told to be one.
 
-    ``regex``: anchored, over the masked message, in ASCII; `literal`: its longest constant text. ``rank``: order in
-    which patterns are tried, the most specific first.
+    ``regex``: anchored, over the masked message, in ASCII; fits what the sampler's strictest reading does, where a
+    variable is one word, and nothing else. ``near``: fits what any of its readings does, and more. ``literal``: the
+    longest constant text. ``rank``: order in which patterns are tried, as the sampler's, the most specific first.
     """
 
     template: str
     rate: float
     regex: str
+    near: str
     literal: str
     words: tuple[str, ...]
-    rank: tuple[int, str]
+    rank: tuple[int, tuple[int, ...], str]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An override or boost: ``value`` is the rate of a cap or the factor of a boost; no pattern: the whole service."""
+    """An override or boost: ``value`` is the rate of a cap or the factor of a boost; no pattern: the whole service.
+
+    ``others``: patterns whose messages are not meant though they fit, where it names a signature and no template.
+    """
 
     kind: str
     value: float
     until: datetime | None
     pattern: Pattern | None
+    others: tuple[Pattern, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a target has to say. ``severities``: rate by name; ``first_per_hour``: of patterns that are not listed."""
+    """What a target has to say. ``preferred``: by template, the patterns that come before it
+    where both fit. ``severities``: rate by name; ``first_per_hour``: of patterns that are not listed."""
 
     team_id: int
     service: str
@@ -71,6 +110,7 @@ class Plan:
     version: str
     mode: str
     patterns: tuple[Pattern, ...]
+    preferred: Mapping[str, tuple[Pattern, ...]]
     severities: Mapping[str, float]
     global_rate: float
     first_per_hour: int
@@ -95,6 +135,8 @@ def plan(policy: Mapping[str, Any], overlay: Mapping[str, Any] | None, mode: str
         overlay = None
     said = parse_overlay(overlay) if overlay else None
     templates = {p.signature: p.template for p in document.pattern_rates}
+    patterns = tuple(sorted((pattern(p.template, p.rate) for p in document.pattern_rates), key=lambda p: p.rank))
+    preferred = _preferred(patterns)
     entries: list[Entry] = []
     left_out: list[str] = []
     spoken: list[tuple[Override | Boost, str, float]]
@@ -105,14 +147,16 @@ def plan(policy: Mapping[str, Any], overlay: Mapping[str, Any] | None, mode: str
         if template is None and not item.of_service:
             left_out.append(f"{kind} of signature {item.signature}: the policy lists no such pattern")
             continue
-        entries.append(Entry(kind, value, item.until, None if template is None else pattern(template, 1.0)))
+        others = () if template is None or item.template is not None else preferred[template]
+        entries.append(Entry(kind, value, item.until, None if template is None else pattern(template, 1.0), others))
     return Plan(
         document.team_id,
         document.service,
         document.environment,
         version=str(policy.get("version", document.version)),
         mode=mode,
-        patterns=tuple(sorted((pattern(p.template, p.rate) for p in document.pattern_rates), key=lambda p: p.rank)),
+        patterns=patterns,
+        preferred=preferred,
         severities={str(name): rate for name, rate in document.severity_rates.items()},
         global_rate=document.global_rate,
         first_per_hour=document.unknown.first_per_hour,
@@ -123,27 +167,53 @@ def plan(policy: Mapping[str, Any], overlay: Mapping[str, Any] | None, mode: str
 
 def pattern(template: str, rate: float) -> Pattern:
     """A template made ready; see `Pattern`."""
-    words = tuple(template.split(" "))
-    constants = sum(VARIABLE not in word for word in words)
-    pieces = collapse(template).split(VARIABLE)
-    wide = spannable(words) > 0
+    parts, fixed = cut(template)
+    around = ["", *fixed, ""]
     out = []
-    for i, piece in enumerate(pieces):
-        out.append(quoted(piece))
-        if i + 1 < len(pieces):
-            closing = _CLOSING.get(piece[-1:])
-            if closing is not None and pieces[i + 1][:1] == closing:
-                out.append(f"[^{quoted_in_class(closing)}]*")
-            else:
-                out.append(f"[^ ]*(?:{_RUN})*" + (f"(?: [^ ]*){{0,{SPAN}}}" if wide else ""))
+    for i, part in enumerate(parts):
+        word = quoted(part) if part != VARIABLE else _word(around[i], around[i + 1])
+        # Nothing may stand for a word where a message begins or ends with what parts words.
+        out.append(f"(?:{word})?" if part == VARIABLE and 0 in (i, len(fixed) - i) else word)
+        out.append(quoted(around[i + 1]))
+    places = tuple(i for i, part in enumerate(parts) if part != VARIABLE)
+    constants = (text for text in re.split(r"[\"'()\[\]{}]|<\*>", collapse(template)) if text)
     return Pattern(
         template,
         rate,
         f"^{''.join(out)}\\z",
-        max(pieces, key=len),
-        words,
-        (-constants * 10_000 - len(template.replace(VARIABLE, "")), template),
+        f"(?s){'.*'.join(map(quoted, constants))}",
+        max(template.split(VARIABLE), key=len),
+        tuple(template.split(" ")),
+        (-len(places), places, template),
     )
+
+
+def _word(before: str, after: str) -> str:
+    """An expression for any word, as `matching.words` cuts them, between two texts that part them."""
+    start = "" if before.endswith(".") else "\\.?"
+    if not after or after.isspace() or after[0].isspace():
+        return f"{start}(?:{_SIGN}\\.?)*{_LAST_SIGN}"  # a full stop, ! or ? would end a sentence
+    if after.startswith("."):
+        return f"{start}(?:{_SIGN}\\.?)*{_SIGN}"
+    if after.startswith('"'):
+        return f"{start}(?:{_SIGN}\\.?)*(?:{_NO_ESCAPE}|{_SIGN}\\.)"
+    return f"{start}(?:{_SIGN}\\.?)+"
+
+
+def _preferred(patterns: Sequence[Pattern]) -> dict[str, tuple[Pattern, ...]]:
+    """By template, those of the patterns (in their order) that come before it where both fit."""
+    alike: dict[tuple[str, ...], list[tuple[Pattern, tuple[str, ...]]]] = {}
+    found = {}
+    for one in patterns:
+        parts, fixed = cut(one.template)
+        earlier = alike.setdefault(fixed, [])
+        found[one.template] = tuple(
+            other
+            for other, theirs in earlier
+            if all(a == b or VARIABLE in (a, b) for a, b in zip(parts, theirs, strict=True))
+        )
+        earlier.append((one, parts))
+    return found
 
 
 def quoted(text: str) -> str:
@@ -154,11 +224,6 @@ def quoted(text: str) -> str:
 def exactly(text: str) -> str:
     """A regular expression for this text and no other."""
     return f"^{quoted(text)}\\z"
-
-
-def quoted_in_class(sign: str) -> str:
-    """A sign within brackets."""
-    return f"\\x{{{ord(sign):x}}}"
 
 
 def _quoted_sign(sign: str) -> str:
@@ -184,12 +249,12 @@ def moment(until: datetime) -> str:
 
 def severity_regex(name: str) -> str:
     """All spellings of a severity, lower case."""
-    return f"^(?:{'|'.join(sorted(s for s, n in SEVERITY_NAMES.items() if n == name))})\\z"
+    return f"^(?:{'|'.join(sorted(s for s, n in LEVELS.items() if n == name))})\\z"
 
 
 def errors_regex() -> str:
     """All spellings of the severities that are kept whole, lower case."""
-    return f"^(?:{'|'.join(sorted(s for s, n in SEVERITY_NAMES.items() if n in ERROR_SEVERITIES))})\\z"
+    return f"^(?:{'|'.join(sorted(s for s, n in LEVELS.items() if n in ERROR_SEVERITIES))})\\z"
 
 
 def unquoted(expression: str) -> str:

@@ -15,8 +15,11 @@ import yaml
 from lipservice_dagster.core.exports_plan import (
     ERROR_STEMS,
     ERROR_WORDS,
+    LEVEL_FIELDS,
+    LEVELS_READ,
     MASK_STEPS,
     PUT_BACK_SIGN,
+    SEVERITY_NUMBERS,
     TAKEN_BACK,
     Entry,
     Pattern,
@@ -38,11 +41,17 @@ DEEPEST = 6
 """Words from the beginning that are looked at in turn."""
 
 _LAST = "w_last"
+_Tests = Callable[[list[Pattern]], Iterator[str]]
+_ERROR_NUMBER = 17
 NOT_COVERED = (
     "Vector keeps no state: where the policy keeps the first logs an hour of what it does not list, all are kept.",
     "A log with lipservice.sample_rate, sampling.threshold or sample_rate was sampled before and is left alone.",
     "What reads like an error is told by the same words as elsewhere; but names of handlers and limits (on_error,"
     " max_failed), which the sampler passes over, count here too, and their logs are kept.",
+    "A pattern's rate holds for messages that it fits word by word. Where the sampler also lets a variable stand for"
+    " several words, a quoted text, a list or a unit, all are kept; so are overlays read: a cap or lift word by word,"
+    " what keeps more wherever the constant texts stand in their order.",
+    *LEVELS_READ,
 )
 
 
@@ -91,12 +100,9 @@ def _program(plan: Plan) -> Iterator[str]:
     )
     yield f"if is_string(.message) && !({stamped}) && {' && '.join(scope)} {{"
     yield f"  raw = truncate(string!(.message), {MAX_CHARS})"
-    yield '  level = downcase(to_string(.severity) ?? "")'
-    yield '  if level == "" { level = downcase(to_string(.level) ?? "") }'
-    yield '  if level == "" { level = downcase(to_string(.severity_text) ?? "") }'
-    yield "  level = strip_whitespace(level)"
+    yield from ("  " + line for line in _level())
     yield "  # Errors are kept whole, whatever else is said."
-    yield f"  if !match(level, {_regex(errors_regex())}) {{"
+    yield f"  if number < {_ERROR_NUMBER} && !match(level, {_regex(errors_regex())}) {{"
     yield from ("    " + line for line in _decided(plan))
     yield "    if rate < 1.0 {"
     yield '      ."lipservice.sample_rate" = rate'
@@ -104,6 +110,16 @@ def _program(plan: Plan) -> Iterator[str]:
     yield "    }"
     yield "  }"
     yield "}"
+
+
+def _level() -> Iterator[str]:
+    yield 'level = ""'
+    for path in (*(f'."{field}"' for field in LEVEL_FIELDS), ".log.level"):
+        read = f'strip_whitespace(downcase(to_string({path}) ?? ""))'
+        yield f'if level == "" && (is_string({path}) || is_integer({path})) {{ level = {read} }}'
+    yield "number = to_int(.severity_number) ?? 0"
+    for name, (least, most) in SEVERITY_NUMBERS.items():
+        yield f'if level == "" && number >= {least} && number <= {most} {{ level = "{name}" }}'
 
 
 def _decided(plan: Plan) -> Iterator[str]:
@@ -117,6 +133,7 @@ def _decided(plan: Plan) -> Iterator[str]:
     yield "boost = 1.0"
     yield "lifted = false"
     yield "said = false"
+    yield "near = false"
     yield from _overlay(plan.entries)
     yield "rate = 1.0"
     yield "if !keep {"
@@ -131,7 +148,7 @@ def _decided(plan: Plan) -> Iterator[str]:
     yield "  }"
     yield "  if !error_like {"
     yield "    r = -1.0"
-    yield from ("    " + line for line in _found(plan.patterns))
+    yield from ("    " + line for line in _found(plan))
     yield "    if r < 0.0 {"
     yield from ("      " + line for line in _unlisted(plan))
     yield "    }"
@@ -151,6 +168,9 @@ def _unlisted(plan: Plan) -> Iterator[str]:
     for severity in ("trace", "debug", "warn"):
         rate = _number(plan.severities.get(severity, plan.global_rate))
         yield f"if match(level, {_regex(severity_regex(severity))}) {{ r = {rate} }}"
+    # It may be one of a pattern in a reading that is not told here: no less is kept of it.
+    for pattern in plan.patterns:
+        yield f"if r < {_number(pattern.rate)} && {_near(pattern)} {{ r = {_number(pattern.rate)} }}"
 
 
 def _overlay(entries: Sequence[Entry]) -> Iterator[str]:
@@ -158,8 +178,13 @@ def _overlay(entries: Sequence[Entry]) -> Iterator[str]:
     for entry in sorted(entries, key=lambda e: e.pattern is None):
         holds = [] if entry.until is None else [f"now() < t'{moment(entry.until)}'"]
         if entry.pattern is not None:
-            holds.append(_fits(entry.pattern))
-        elif entry.kind in ("never_sample", "cap"):
+            # In doubt, no less is kept.
+            more = entry.kind in ("never_sample", "boost")
+            others = () if more else entry.others
+            holds.append(" && !".join([(_near if more else _fits)(entry.pattern), *(f"({_fits(o)})" for o in others)]))
+        elif entry.kind == "cap":
+            holds.append("!said && !near")
+        elif entry.kind == "never_sample":
             holds.append("!said")
         says = {
             "never_sample": "keep = true",
@@ -167,40 +192,41 @@ def _overlay(entries: Sequence[Entry]) -> Iterator[str]:
             "lift_error_like": "lifted = true",
             "boost": f"if boost < {_number(entry.value)} {{ boost = {_number(entry.value)} }}",
         }[entry.kind]
-        if entry.pattern is not None and entry.kind in ("never_sample", "cap"):
+        if entry.pattern is not None and entry.kind == "cap":
             says += "; said = true"
+            yield f"if {' && '.join([*holds[:-1], _near(entry.pattern)])} {{ near = true }}"
         yield f"if {' && '.join(holds) or 'true'} {{ {says} }}"
 
 
-def _found(patterns: Sequence[Pattern]) -> Iterator[str]:
-    if len(patterns) > LINEAR:
+def _found(plan: Plan) -> Iterator[str]:
+    if len(plan.patterns) > LINEAR:
         yield 'w = split(m, " ")'
         for i in range(DEEPEST):
             yield f'w{i} = string(w[{i}]) ?? ""'
         yield f'{_LAST} = string(w[-1]) ?? ""'
-    yield from _tree(list(patterns), 0)
+    yield from _tree(list(plan.patterns), 0, lambda patterns: _tests(patterns, plan))
 
 
-def _tree(patterns: list[Pattern], depth: int) -> Iterator[str]:
+def _tree(patterns: list[Pattern], depth: int, tests: _Tests) -> Iterator[str]:
     """Those with a constant word at this place by that word, then the others by their last word."""
     if len(patterns) <= LINEAR or depth >= DEEPEST:
-        yield from _by_last(patterns)
+        yield from _by_last(patterns, tests)
         return
     keyed, free = _keyed(patterns, depth)
-    yield from _search(sorted(keyed.items()), f"w{depth}", lambda found: _tree(found, depth + 1))
+    yield from _search(sorted(keyed.items()), f"w{depth}", lambda found: _tree(found, depth + 1, tests))
     if free:
         yield "if r < 0.0 {" if keyed else "if true {"
-        yield from ("  " + line for line in _by_last(free))
+        yield from ("  " + line for line in _by_last(free, tests))
         yield "}"
 
 
-def _by_last(patterns: list[Pattern]) -> Iterator[str]:
+def _by_last(patterns: list[Pattern], tests: _Tests) -> Iterator[str]:
     if len(patterns) <= LINEAR:
-        yield from _tests(patterns)
+        yield from tests(patterns)
         return
     keyed, free = _keyed(patterns, -1)
-    yield from _search(sorted(keyed.items()), _LAST, _tests)
-    yield from _tests(free)
+    yield from _search(sorted(keyed.items()), _LAST, tests)
+    yield from tests(free)
 
 
 def _keyed(patterns: list[Pattern], place: int) -> tuple[dict[str, list[Pattern]], list[Pattern]]:
@@ -235,14 +261,19 @@ def _search(
     yield "}"
 
 
-def _tests(patterns: Sequence[Pattern]) -> Iterator[str]:
+def _tests(patterns: Sequence[Pattern], plan: Plan) -> Iterator[str]:
     """A message that is a template's own text is that one's, whatever else would fit."""
     for pattern in patterns:
         if plain(pattern.template):
             yield f"if r < 0.0 && m == {_string(pattern.template)} {{ r = {_number(pattern.rate)} }}"
     for pattern in patterns:
         if VARIABLE in pattern.template or not plain(pattern.template):
-            yield f"if r < 0.0 && {_fits(pattern)} {{ r = {_number(pattern.rate)} }}"
+            passed_over = "".join(f" && !({_fits(other)})" for other in plan.preferred[pattern.template])
+            yield f"if r < 0.0 && {_fits(pattern)}{passed_over} {{ r = {_number(pattern.rate)} }}"
+
+
+def _near(pattern: Pattern) -> str:
+    return f"match(m, {_regex(pattern.near)})"
 
 
 def _fits(pattern: Pattern) -> str:

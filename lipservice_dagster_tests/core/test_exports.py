@@ -1,5 +1,6 @@
 """Exports keep what the policy keeps, in Vector's language and Lua as they run, and no template leaves its quotes."""
 
+import json
 import random
 import re
 from collections import Counter
@@ -12,13 +13,14 @@ import pytest
 import pyvrl
 import re2
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from lipservice_dagster.core.exports import FORMATS, UnknownFormatError, export
-from lipservice_dagster.core.exports_plan import ERROR_STEMS, ERROR_WORDS, MASK_STEPS, TAKEN_BACK
+from lipservice_dagster.core.exports_plan import ERROR_STEMS, ERROR_WORDS, MASK_STEPS, TAKEN_BACK, pattern
 from lipservice_dagster.core.policy import PatternRate, Policy, Unknown, document
+from lipservice_dagster.ingest_lines import read_line
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster_tests.core.otelcol_schema import (
     CONVERTERS,
@@ -30,7 +32,7 @@ from lipservice_dagster_tests.core.otelcol_schema import (
     Fragment,
     ProbabilisticSampler,
 )
-from lipservice_sampler.decision import decide, error_like, indexed
+from lipservice_sampler.decision import decide, error_like, indexed, severity_name
 from lipservice_sampler.masks import mask
 from lipservice_sampler.matching import Matcher
 from lipservice_sampler.text import repair, signature
@@ -94,8 +96,9 @@ def lua(doc: dict[str, Any], said: dict[str, Any] | None = None) -> Any:
     runtime.execute("os.time = function() return 1000 end")
     runtime.execute(code)
 
-    def call(message: str, severity: str = "info", **fields: object) -> tuple[int, float | None]:
-        record = runtime.table_from({"log": message, "severity": severity, "service": doc["service"], **fields})
+    def call(message: str, severity: str | None = None, **fields: object) -> tuple[int, float | None]:
+        said = {} if severity is None else {"severity": severity}
+        record = runtime.table_from({"log": message, **said, "service": doc["service"], **fields})
         answer, _, kept = runtime.globals().lipservice("tag", 0, record)
         return answer, kept["lipservice.sample_rate"]
 
@@ -193,6 +196,52 @@ def test_errors_are_kept_whole_by_vector_and_lua() -> None:
     assert all(call(m, s)[0] == 0 for m, s in ERRORS for _ in range(50))
 
 
+NAMES = ["job_failed at 3", "PAYMENT_FAILED", "db_failures seen", "on 3 io_error", "run: load_error"]
+
+
+@pytest.mark.parametrize("message", NAMES)
+def test_a_name_that_ends_in_a_word_of_an_error_is_kept_by_vector_and_lua(message: str) -> None:
+    doc = policy({mask(message): 0.01})
+    assert error_like(message)
+    assert vector_rates(doc, None, [(message, "info")]) == [1.0]
+    assert {lua(doc)(message)[0] for _ in range(50)} == {0}
+
+
+LEVELS: list[dict[str, object]] = [
+    *({"level": n} for n in (*range(9), 10, 20, 30, 40, 50, 60)),
+    *({"severity_text": "ERROR", "level": "info"}, {"severity": "", "level": "E"}),
+    *({"lvl": "dpanic"}, {"log.level": "warn"}, {"level": "finest"}, {"severity_number": 17}, {"severity_number": 24}),
+    *({"severity_number": n} for n in (1, 6, 9, 13)),
+    *({"severity": "info", "severity_number": 9}, {"level": True, "severity_number": 5}, {}),
+]
+
+
+@pytest.mark.parametrize("fields", LEVELS, ids=str)
+def test_vector_and_lua_read_a_level_as_ingest_does(fields: dict[str, object]) -> None:
+    read = read_line(json.dumps({"message": "tick", **fields}).encode(), 2026).severity
+    name = severity_name(read or "info")
+    name = "fatal" if read == "dpanic" else name
+    wanted = SEVERITIES[name]
+    doc = policy({"never mind": 0.5})
+    transforms = _vector(export(doc, None, "vector"))[1]
+    transform = pyvrl.Transform(next(iter(transforms.values()))["source"] + "\n.")
+    event = transform.remap({"message": "tick", "service": "demo", **fields})
+    assert event.get("lipservice.sample_rate", 1.0) == wanted
+    stamps = {stamp for answer, stamp in (lua(doc)("tick", **fields) for _ in range(60)) if answer >= 0}
+    assert stamps == {None if wanted == 1.0 else wanted}
+
+
+@pytest.mark.parametrize("number", [*range(17, 25), "17", "50", "60"])
+def test_a_number_of_an_error_is_one_wherever_a_level_may_stand_also_as_text(number: object) -> None:
+    doc = policy({"tick": 0.01})
+    transforms = _vector(export(doc, None, "vector"))[1]
+    transform = pyvrl.Transform(next(iter(transforms.values()))["source"] + "\n.")
+    as_level = [] if number == 20 else [{"severity": number}, {"level": number}]  # pino's debug
+    for fields in (*as_level, {"severity": "info", "severity_number": number}):
+        assert "lipservice.sample_rate" not in transform.remap({"message": "tick", "service": "demo", **fields})
+        assert {lua(doc)("tick", **fields)[0] for _ in range(50)} == {0}
+
+
 LATER, EARLIER = ((datetime.now(UTC) + timedelta(days=d)).strftime("%Y-%m-%dT%H:%M:%SZ") for d in (2, -2))
 SAID = {"owner": "ada", "reason": "because"}
 
@@ -274,6 +323,140 @@ def test_a_service_in_shadow_has_everything_kept_and_the_export_says_so(to: str)
 def test_an_unknown_format_is_refused_with_those_there_are() -> None:
     with pytest.raises(UnknownFormatError, match="otelcol, vector, fluentbit"):
         export(policy({}), None, "syslog")
+
+
+# Never less than the sampler keeps.
+
+LISTED = {
+    "Deleted <*> bytes": 0.01,
+    "Deleted account of <*>": 1.0,
+    "took <*> ms": 0.01,
+    "took <*>": 0.9,
+    "Uploaded file <*> in <*> ms": 0.02,
+    "Uploaded file <*> rejected: <*>": 1.0,
+    "user <*> logged in": 0.03,
+    "user admin logged in": 1.0,
+    "GET <*> <*> <*> ms": 0.04,
+    "<*> of the last <*>": 0.05,
+    "<*> of the <*> day": 0.8,
+    'at "<*>" by=<*> (<*>)': 0.06,
+    'at "home" by=<*> (<*>)': 0.7,
+    "a <*> <*> d": 0.07,
+    "<*> b c <*>": 0.6,
+    "wait... <*> done": 0.08,
+    "a <*>, then. <*>": 0.09,
+    "<*>": 0.5,
+    "ssh0 <*> up": 0.1,
+}
+CONSTANT = sorted({w for t in LISTED for w in t.split(" ") if "<*>" not in w})
+ODD = (
+    '5|3.5|/x|admin|ada|home|of|last|day|"home"|"a b"|by=5|by=ada|(7)|(x y)|1,|a:5|5:6|wow!|x.|..|ssh2|ssh22222|ms.|'
+    "[1, 2]|true|11:12:13|h\u00e9|\uff0cb"
+)
+WORDS = [*CONSTANT, *ODD.split("|")]
+
+
+@st.composite
+def _altered(draw: st.DrawFn) -> str:
+    """A message of a listed pattern, its values drawn, with words put in, taken out or put in another's place."""
+    template = draw(st.sampled_from(sorted(LISTED)))
+    while "<*>" in template:
+        template = template.replace("<*>", draw(st.sampled_from(WORDS) | st.sampled_from(["5", "ada"])), 1)
+    ws = template.split(" ")
+    for _ in range(draw(st.integers(0, 2))):
+        at, size = draw(st.integers(0, len(ws))), draw(st.integers(0, 1))
+        ws[at : at + size] = draw(st.lists(st.sampled_from(WORDS), max_size=2))
+    return " ".join(ws)
+
+
+def _entries(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
+    """At most three entries: of the service, of a template, or of a signature alone."""
+    overrides: list[dict[str, Any]] = []
+    boosts: list[dict[str, Any]] = []
+    for template in draw(st.lists(st.sampled_from(sorted(LISTED)), max_size=3, unique=True)):
+        of = draw(st.sampled_from([{"template": template}, {"signature": signature("demo", template)}]))
+        kind = draw(st.sampled_from(["cap", "cap", "never_sample", "boost"]))
+        if kind == "boost":
+            boosts.append({**of, "factor": 4.0, "until": LATER, "reason": "spike"})
+        else:
+            rate = {"rate": draw(st.sampled_from([0.001, 0.4]))} if kind == "cap" else {}
+            overrides.append({**of, "kind": kind, **rate, "until": LATER, **SAID})
+    if draw(st.booleans()):
+        overrides.append({"kind": "cap", "rate": 0.02, "until": LATER, **SAID})
+    return {"overrides": overrides, "boosts": boosts}
+
+
+@st.composite
+def _said(draw: st.DrawFn) -> dict[str, Any]:
+    return overlay(**_entries(draw))
+
+
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+@settings(max_examples=40, deadline=None, phases=NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(_altered(), min_size=20, max_size=40), st.sampled_from([0, 3]), _said())
+def test_vector_never_keeps_less_than_the_sampler(messages: list[str], first: int, said: dict[str, Any]) -> None:
+    doc = policy(LISTED, first=first)
+    got = vector_rates(doc, said, [(m, "info") for m in messages])
+    for message, rate in zip(messages, got, strict=True):
+        assert rate >= decided(doc, said, message, "info") - 1e-9, message
+
+
+@settings(max_examples=300, deadline=None, phases=NO_SHRINKING)
+@given(_altered())
+def test_an_expression_fits_what_the_samplers_strictest_reading_does_and_nothing_else(message: str) -> None:
+    masked = mask(message)
+    for template, (strict, near) in _expressions().items():
+        matcher = Matcher([template])
+        assert (strict.search(masked) is not None) == (masked == template or matcher._words.find(masked) is not None)
+        assert near.search(masked) is not None or matcher.match(masked) is None
+
+
+@cache
+def _expressions() -> dict[str, tuple[Any, Any]]:
+    made = [pattern(template, 1.0) for template in LISTED]
+    return {p.template: (re2.compile(p.regex), re2.compile(p.near)) for p in made}
+
+
+@pytest.mark.parametrize(
+    ("listed", "message", "rate"),
+    [
+        ({"Deleted <*> bytes": 0.01}, "Deleted account of customer ada", 1.0),
+        ({"Deleted <*> bytes": 0.01, "Deleted <*>: <*>": 1.0}, "Deleted volume: 7", 1.0),
+        (
+            {"Uploaded file <*> in <*> ms": 0.01, "Uploaded file <*> rejected: <*>": 1.0},
+            "Uploaded file 7 rejected: 9",
+            1.0,
+        ),
+        ({"user <*> logged in": 0.01}, "user bob logged in", 0.01),
+        # More constants come first, wherever they stand.
+        ({f"user <*> <*> x{i}": 0.01 for i in "abcdef"} | {"<*> one two xa": 0.9}, "user one two xa", 0.9),
+    ],
+)
+def test_a_pattern_keeps_to_its_words_in_vector(listed: dict[str, float], message: str, rate: float) -> None:
+    doc = policy(listed, first=3)
+    assert decided(doc, None, message, "info") == rate
+    assert vector_rates(doc, None, [(message, "info")]) == [rate]
+    assert not any(
+        re2.search(_unquote(statement.split(", ")[-1]), mask(message))
+        for statement in _ottl(export(doc, None, "otelcol"))
+        if rate == 1.0 and "0.01" in statement and "IsMatch" in statement
+    )
+
+
+@pytest.mark.parametrize("kind", ["cap", "lift_error_like"])
+def test_a_word_about_a_signature_does_not_reach_a_more_special_pattern(kind: str) -> None:
+    doc = policy(
+        {"user <*> logged in": 0.5, "user admin logged in": 1.0, "user <*> has err": 0.1, "user ab has err": 1.0}
+    )
+    rate = {"rate": 0.001} if kind == "cap" else {}
+    for template in ("user <*> logged in", "user <*> has err"):
+        name = signature("demo", template)
+        said = overlay(overrides=[{"kind": kind, "signature": name, "until": LATER, **rate, **SAID}])
+        for message in ("user admin logged in", "user 7 logged in", "user ab has err", "user 7 has err"):
+            wanted = decided(doc, said, message, "info")
+            assert vector_rates(doc, said, [(message, "info")]) == [wanted]
 
 
 # No text leaves its quotes.
