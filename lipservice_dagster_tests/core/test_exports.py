@@ -20,7 +20,7 @@ from scipy.stats import chi2
 from lipservice_dagster.core.exports import FORMATS, UnknownFormatError, export
 from lipservice_dagster.core.exports_plan import ERROR_STEMS, ERROR_WORDS, MASK_STEPS, TAKEN_BACK, pattern
 from lipservice_dagster.core.policy import PatternRate, Policy, Unknown, document
-from lipservice_dagster.ingest_lines import read_line
+from lipservice_dagster.ingest.lines import read_line
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster_tests.core.otelcol_schema import (
     CONVERTERS,
