@@ -4,6 +4,9 @@ Lua's patterns know no alternatives, so the masks do not run here: a message is 
 number as one 0, single spaces, no colours) and compared with the constant texts of each template, in their order. Only
 templates with the message's first word, and those that begin with a variable, are tried. Lua keeps state: the first
 logs an hour of what the policy does not list are counted, by the message without the words that hold a digit.
+
+A pattern's rate holds where its own Lua pattern fits the message: constants as they are, a variable one word without
+the signs that part words, after the values that hold such signs (times, addresses, URLs) are made plain.
 """
 
 from __future__ import annotations
@@ -23,7 +26,12 @@ from lipservice_dagster.core.exports_plan import (
     Plan,
 )
 from lipservice_sampler.decision import ERROR_LIKE, ERROR_SEVERITIES
-from lipservice_sampler.masks import VARIABLE
+from lipservice_sampler.masks import VARIABLE, mask
+from lipservice_sampler.matching import words
+from lipservice_sampler.text import MAX_CHARS
+
+MOST_PARTS = 60
+"""Words of a template that is told by a pattern of its own; Lua limits what a pattern holds."""
 
 MOST_UNKNOWN = 50_000
 """Messages that are counted in an hour; beyond them every log is one of the first."""
@@ -32,7 +40,9 @@ MOST_UNKNOWN = 50_000
 _BEFORE = ((r"(?<![\w/.])", "%f[%w_/.]"), (r"(?<![\w/.-])", "[%w_]_"))
 
 NOT_COVERED = (
-    "The masks do not run in Lua: a variable matches any text, and the most specific template that fits decides.",
+    "The masks do not run in Lua: a pattern's rate holds where a variable is one word in ASCII, or a plain time,"
+    " address or URL, as closely as Lua can tell. What fits less closely is kept as one of the first of its hour, then"
+    " at no less than the rate of any pattern whose constant texts it holds; so are overlays read.",
     "The first logs an hour of what the policy does not list are counted by each process of Fluent Bit for itself.",
     "What reads like an error is kept wherever one of its words stands alone, also in 'no errors' and 'failed=0',"
     " or ends a name, also on_error.",
@@ -63,24 +73,27 @@ def _program(plan: Plan) -> Iterator[str]:
     yield f"local ERRORS = {{{', '.join(f'{name} = true' for name in sorted(ERROR_SEVERITIES))}}}"
     rates = ", ".join(f"{name} = {rate!r}" for name, rate in sorted(plan.severities.items()))
     yield f"local RATES, ELSE = {{{rates}}}, {plan.global_rate!r}"
-    yield f"local FIRST, MOST = {plan.first_per_hour}, {MOST_UNKNOWN}"
+    yield f"local FIRST, MOST, LONGEST = {plan.first_per_hour}, {MOST_UNKNOWN}, {MAX_CHARS}"
     yield "-- What reads like an error: a word, and where it must not stand anywhere, what stands before it."
     yield "local STEMS = {"
     for stem, expression in ERROR_LIKE:
         before = next((f", {_string(put)}" for look, put in _BEFORE if expression.startswith(look)), "")
         yield f"  {{{_string(stem)}{before}}},"
     yield "}"
-    yield "-- Templates by their first word: rate, constant texts, whether the first and the last stand at an end."
+    yield "-- Templates by their first word: rank, rate, their pattern; and all with their constant texts."
     yield "local BY_WORD, OTHERS = {}, {}"
-    yield "local function listed(word, rank, rate, ...)"
+    yield "local ALL = {}"
+    yield _WORD_CODE
+    yield "local function listed(word, rank, rate, close, pieces)"
     yield "  local list = OTHERS"
     yield "  if word then list = BY_WORD[word] or {}; BY_WORD[word] = list end"
-    yield "  list[#list + 1] = {rank, rate, {...}}"
+    yield "  list[#list + 1] = {rank, rate, close}"
+    yield "  ALL[#ALL + 1] = {rate, pieces}"
     yield "end"
     for rank, pattern in enumerate(plan.patterns):
         word = _first_word(pattern)
         key = "nil" if word is None else _string(word)
-        yield f"listed({key}, {rank}, {pattern.rate!r}, {_pieces(pattern)})"
+        yield f"listed({key}, {rank}, {pattern.rate!r}, {_close(pattern.template)}, {{{_pieces(pattern)}}})"
     yield "local OVERLAY = {"
     for entry in sorted(plan.entries, key=lambda e: e.pattern is None):
         yield f"  {_entry(entry)},"
@@ -94,7 +107,31 @@ def _first_word(pattern: Pattern) -> str | None:
 
 
 def _pieces(pattern: Pattern) -> str:
-    return ", ".join(_string(piece) for piece in _folded(pattern.template).split(VARIABLE))
+    return ", ".join(_string(_folded(piece)) for piece in pattern.constants)
+
+
+_PLACE = "\x01"
+"""Stands for a word, whose long pattern is put in by Lua."""
+
+
+def _close(template: str) -> str:
+    """The Lua pattern of a template; ``nil`` where what the masks do to its messages cannot be told in Lua."""
+    parts, fixed = words(template)
+    if ".." in template or _PLACE in template or len(parts) > MOST_PARTS or mask(template) != template:
+        return "nil"
+    out = []
+    for i, part in enumerate(parts):
+        before, variable, after = part.partition(VARIABLE)
+        if variable and (after or not re.fullmatch("(?:[A-Za-z]+[./-])?", before)):
+            return "nil"
+        out.append(_literal(before) + (("[%d.]*%d" if before else _PLACE) if variable else ""))
+        out.append(_literal(fixed[i]) if i < len(fixed) else "")
+    return f"word({_string('^' + ''.join(out) + '$')})"
+
+
+def _literal(text: str) -> str:
+    """A Lua pattern for this text; a 0 stands for the digits of a name."""
+    return re.sub(r"[^A-Za-z0-9\x80-\U0010ffff ]", r"%\g<0>", text).replace("0", "%d%d?%d?")
 
 
 def _folded(template: str) -> str:
@@ -104,13 +141,21 @@ def _folded(template: str) -> str:
 def _entry(entry: Entry) -> str:
     until = "math.huge" if entry.until is None else repr(entry.until.timestamp())
     pieces = "nil" if entry.pattern is None else f"{{{_pieces(entry.pattern)}}}"
-    return f"{{{_string(entry.kind)}, {entry.value!r}, {until}, {pieces}}}"
+    close = "nil" if entry.pattern is None else _close(entry.pattern.template)
+    others = ", ".join(close for close in (_close(other.template) for other in entry.others) if close != "nil")
+    return f"{{{_string(entry.kind)}, {entry.value!r}, {until}, {pieces}, {close}, {{{others}}}}}"
 
 
 def _string(text: str) -> str:
     """A Lua string: letters, digits, spaces and _ as they are, all other octets by number."""
     return '"' + re.sub(rb"[^A-Za-z0-9 _]", lambda m: b"\\%03d" % ord(m[0]), text.encode()).decode() + '"'
 
+
+_WORD_CODE = r"""
+-- A word: signs that part none, and no full stop, ! or ? at its end.
+local SIGNS = "$%%&*+%-/0-9@A-Z%^_`a-z~"
+local WORD = "[" .. SIGNS .. "!?.]*[" .. SIGNS .. "]"
+local function word(pattern) return (pattern:gsub("\1", function() return WORD end)) end""".strip()
 
 _CODE = r"""
 math.randomseed(os.time() + math.floor(os.clock() * 1000000))
@@ -121,20 +166,39 @@ local function plain(message)
   return (m:gsub("^ ", ""):gsub(" $", ""))
 end
 
--- Whether the constant texts stand in the message in this order, the first at its beginning, the last at its end.
-local function fits(pieces, m)
-  local count = #pieces
-  local first, last = pieces[1], pieces[count]
-  if count == 1 then return m == first end
-  if #first + #last > #m or m:sub(1, #first) ~= first or (last ~= "" and m:sub(-#last) ~= last) then return false end
-  local at, stop = #first + 1, #m - #last
-  for i = 2, count - 1 do
-    local piece = pieces[i]
-    if piece ~= "" then
-      local from, to = m:find(piece, at, true)
-      if not from or to > stop then return false end
-      at = to + 1
-    end
+-- The message with its values made plain where they hold signs that part words; nil where that cannot be told.
+local MONTHS = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"}
+local function valued(message)
+  if #message > LONGEST then return nil end
+  local m = message:gsub("\27%[[0-9;?]*%a", ""):gsub("%s+", " "):gsub("^ ", ""):gsub(" $", "")
+  m = m:gsub("%f[%w]%d%d/%u%l%l/%d%d%d%d:%d%d:%d%d:%d%d [+-]%d%d%d%d%f[^%d]", "1")
+  for _, month in ipairs(MONTHS) do
+    if m:find(month, 1, true) and m:find("%d") and m:find("%f[%a]" .. month .. "%l*[ /-]") then return nil end
+  end
+  if m:find("^at ") or message:find("\n", 1, true) or m:find("..", 1, true) then return nil end
+  m = m:gsub("%f[%a]%a[%w+.-]*://[^ \"'<>()%[%]{},;|]*[^ \"'<>()%[%]{},;|.:!?]", "/1")
+  m = m:gsub("([ =]/[%w/._~%%-]*)%?[^ \"'<>()|]*[^ \"'<>()|,;.:!?]", "%1")
+  m = m:gsub("%f[%w]%d%d%d%d[-/.]%d%d[-/.]%d%d[T _]%d%d:%d%d:%d%d[.,]?%d*Z?(.?.?)", function(after)
+    if not after:find("^ ?[%u+-]") then return "1" .. after end
+  end)
+  return (m:gsub("%f[%w_./:@-]%d[%d.]*:%d[%d.:]*%f[^%d.:]", "1"))
+end
+
+-- Whether the constant texts stand in the message in this order.
+local function near(pieces, m)
+  local at = 1
+  for _, piece in ipairs(pieces) do
+    local _, to = m:find(piece, at, true)
+    if not to then return false end
+    at = to + 1
+  end
+  return true
+end
+
+local function fits(close, v, others)
+  if not close or not v or not v:find(close) then return false end
+  for _, other in ipairs(others or {}) do
+    if v:find(other) then return false end
   end
   return true
 end
@@ -149,18 +213,20 @@ local function reads_like_error(message)
   return false
 end
 
-local function found(m)
+local function found(m, v)
   local best, rate
   local function try(list)
     for _, entry in ipairs(list) do
-      if (not best or entry[1] < best) and fits(entry[3], m) then
+      if (not best or entry[1] < best) and fits(entry[3], v) then
         best, rate = entry[1], entry[2]
         return
       end
     end
   end
-  try(BY_WORD[m:match("^[^ ]*")] or {})
-  try(OTHERS)
+  if v then
+    try(BY_WORD[m:match("^[^ ]*")] or {})
+    try(OTHERS)
+  end
   return rate
 end
 
@@ -180,20 +246,28 @@ local function is_first(m, now)
 end
 
 local function rate_of(message, severity, now)
-  local m = plain(message)
-  local cap, boost, lifted, said = 1, 1, false, false
+  local m, v = plain(message), valued(message)
+  local cap, boost, lifted, said, held = 1, 1, false, false, false
   for _, entry in ipairs(OVERLAY) do
     local kind, value, ends, pieces = entry[1], entry[2], entry[3], entry[4]
-    if now < ends and (not pieces or fits(pieces, m)) then
-      if kind == "never_sample" and (pieces or not said) then return 1 end
-      if kind == "cap" and (pieces or not said) then cap = math.min(cap, value); said = said or pieces ~= nil end
-      if kind == "boost" then boost = math.max(boost, value) end
-      if kind == "lift_error_like" then lifted = true end
+    if now < ends then
+      local may = not pieces or near(pieces, m)
+      local is = not pieces or fits(entry[5], v, entry[6])
+      if kind == "never_sample" and may and (pieces or not said) then return 1 end
+      if kind == "cap" and is and (pieces or not (said or held)) then cap = math.min(cap, value) end
+      if kind == "cap" and pieces then said, held = said or is, held or may end
+      if kind == "boost" and may then boost = math.max(boost, value) end
+      if kind == "lift_error_like" and is then lifted = true end
     end
   end
   if ERRORS[severity] or (not lifted and reads_like_error(message)) then return 1 end
-  local rate = found(m)
-  if not rate then rate = is_first(m, now) and 1 or RATES[severity] or ELSE end
+  local rate = found(m, v)
+  if not rate then
+    rate = is_first(m, now) and 1 or RATES[severity] or ELSE
+    for _, entry in ipairs(ALL) do
+      if rate < entry[1] and near(entry[2], m) then rate = entry[1] end
+    end
+  end
   return math.min(math.min(rate * boost, 1), cap)
 end
 

@@ -72,14 +72,16 @@ class Pattern:
     """A template, the rate of its messages, and how a masked message is told to be one.
 
     ``regex``: anchored, over the masked message, in ASCII; fits what the sampler's strictest reading does, where a
-    variable is one word, and nothing else. ``near``: fits what any of its readings does, and more. ``literal``: the
-    longest constant text. ``rank``: order in which patterns are tried, as the sampler's, the most specific first.
+    variable is one word, and nothing else. ``near``: fits what any of its readings does, and more: the ``constants`` in
+    their order. ``literal``: the longest constant text. ``rank``: order in which patterns are tried, as the sampler's,
+    the most specific first.
     """
 
     template: str
     rate: float
     regex: str
     near: str
+    constants: tuple[str, ...]
     literal: str
     words: tuple[str, ...]
     rank: tuple[int, tuple[int, ...], str]
@@ -176,12 +178,13 @@ def pattern(template: str, rate: float) -> Pattern:
         out.append(f"(?:{word})?" if part == VARIABLE and 0 in (i, len(fixed) - i) else word)
         out.append(quoted(around[i + 1]))
     places = tuple(i for i, part in enumerate(parts) if part != VARIABLE)
-    constants = (text for text in re.split(r"[\"'()\[\]{}]|<\*>", collapse(template)) if text)
+    constants = tuple(text for text in re.split(r"[\"'()\[\]{}]|<\*>", collapse(template)) if text)
     return Pattern(
         template,
         rate,
         f"^{''.join(out)}\\z",
         f"(?s){'.*'.join(map(quoted, constants))}",
+        constants,
         max(template.split(VARIABLE), key=len),
         tuple(template.split(" ")),
         (-len(places), places, template),

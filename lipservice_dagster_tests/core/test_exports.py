@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from itertools import count
 from typing import Any
 
 import lupa
@@ -71,7 +72,7 @@ def policy(templates: dict[str, float], service: str = "demo", first: int = 0, e
     )
 
 
-def overlay(service: str = "demo", **entries: list[dict[str, Any]]) -> dict[str, Any]:
+def overlay(service: str = "demo", **entries: Any) -> dict[str, Any]:
     return {"team_id": 1, "service": service, "environment": "", **entries}
 
 
@@ -103,6 +104,23 @@ def lua(doc: dict[str, Any], said: dict[str, Any] | None = None) -> Any:
         return answer, kept["lipservice.sample_rate"]
 
     return call
+
+
+_HOURS = count(3600, 3600)
+
+
+def lua_rate(doc: dict[str, Any], said: dict[str, Any] | None, message: str) -> float:
+    """The rate of a log that is the first of its hour."""
+    return float(_lua_program(export(doc, said, "fluentbit"))(message, "info", next(_HOURS)))
+
+
+@cache
+def _lua_program(text: str) -> Any:
+    code = yaml.safe_load(text)["pipeline"]["filters"][0]["code"]
+    head, found, rest = code.partition("function lipservice(")
+    runtime = lupa.LuaRuntime(encoding="utf-8")
+    runtime.execute(f"{head}function rate(...) return rate_of(...) end\n{found}{rest}")
+    return runtime.globals().rate
 
 
 def decided(doc: dict[str, Any], said: dict[str, Any] | None, message: str, severity: str) -> float:
@@ -139,6 +157,16 @@ def test_vector_decides_as_the_sampler_does_over_a_later_day() -> None:
     assert sum(g != pytest.approx(w) for g, w in zip(got, wanted, strict=True)) <= 0.01 * len(logs)
     for (message, severity), rate in zip(logs, got, strict=True):
         assert rate == 1.0 or (severity not in ("error", "fatal") and not error_like(message))
+
+
+def test_lua_decides_as_the_sampler_does_over_a_later_day() -> None:
+    doc, logs = _learnt(), _messages(2)
+    calm = [(m, s) for m, s in logs if "error" not in m.lower()]  # what only sounds like one is kept
+    run = _lua_program(export(doc, None, "fluentbit"))
+    got = [run(m, s.lower(), next(_HOURS)) for m, s in calm]
+    wanted = [decided(doc, None, m, s) for m, s in calm]
+    assert all(g > w - 1e-9 for g, w in zip(got, wanted, strict=True))
+    assert sum(g != pytest.approx(w) for g, w in zip(got, wanted, strict=True)) <= 0.25 * len(calm)
 
 
 def test_vectors_draws_keep_the_shares_of_the_policy_and_counts_can_be_rebuilt() -> None:
@@ -207,7 +235,7 @@ def test_a_name_that_ends_in_a_word_of_an_error_is_kept_by_vector_and_lua(messag
     assert {lua(doc)(message)[0] for _ in range(50)} == {0}
 
 
-LEVELS: list[dict[str, object]] = [
+LEVELS: list[Any] = [
     *({"level": n} for n in (*range(9), 10, 20, 30, 40, 50, 60)),
     *({"severity_text": "ERROR", "level": "info"}, {"severity": "", "level": "E"}),
     *({"lvl": "dpanic"}, {"log.level": "warn"}, {"level": "finest"}, {"severity_number": 17}, {"severity_number": 24}),
@@ -388,7 +416,8 @@ def _entries(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
 
 @st.composite
 def _said(draw: st.DrawFn) -> dict[str, Any]:
-    return overlay(**_entries(draw))
+    entries: dict[str, Any] = _entries(draw)
+    return overlay("demo", **entries)
 
 
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -401,6 +430,15 @@ def test_vector_never_keeps_less_than_the_sampler(messages: list[str], first: in
     got = vector_rates(doc, said, [(m, "info") for m in messages])
     for message, rate in zip(messages, got, strict=True):
         assert rate >= decided(doc, said, message, "info") - 1e-9, message
+
+
+@settings(max_examples=40, deadline=None, phases=NO_SHRINKING, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(_altered(), min_size=20, max_size=40), st.sampled_from([0, 3]), _said())
+def test_lua_never_keeps_less_than_the_sampler(messages: list[str], first: int, said: dict[str, Any]) -> None:
+    doc = policy(LISTED, first=first)
+    for message in messages:
+        wanted = decided(doc, said, message, "info")
+        assert lua_rate(doc, said, message) >= wanted - 1e-9, message
 
 
 @settings(max_examples=300, deadline=None, phases=NO_SHRINKING)
@@ -457,6 +495,8 @@ def test_a_word_about_a_signature_does_not_reach_a_more_special_pattern(kind: st
         for message in ("user admin logged in", "user 7 logged in", "user ab has err", "user 7 has err"):
             wanted = decided(doc, said, message, "info")
             assert vector_rates(doc, said, [(message, "info")]) == [wanted]
+            if "err" not in message or kind == "cap":
+                assert lua_rate(doc, said, message) == wanted
 
 
 # No text leaves its quotes.
