@@ -20,6 +20,7 @@ from lipservice_dagster.core.exports_plan import (
     LEVEL_FIELDS,
     LEVELS,
     LEVELS_READ,
+    NUMBER_FIELDS,
     SEVERITY_NUMBERS,
     Entry,
     Pattern,
@@ -68,6 +69,7 @@ def _program(plan: Plan) -> Iterator[str]:
     named = ", ".join(f"[{_string(n)}] = {_string(severity)}" for n, severity in sorted(LEVELS.items()))
     yield f"local SEVERITY = {{{named}}}"
     yield f"local LEVEL_FIELDS = {{{', '.join(map(_string, LEVEL_FIELDS))}}}"
+    yield f"local NUMBER_FIELDS = {{{', '.join(map(_string, NUMBER_FIELDS))}}}"
     numbers = (f"{{{least}, {most}, {_string(name)}}}" for name, (least, most) in SEVERITY_NUMBERS.items())
     yield f"local NUMBERS = {{{', '.join(numbers)}}}"
     yield f"local ERRORS = {{{', '.join(f'{name} = true' for name in sorted(ERROR_SEVERITIES))}}}"
@@ -279,7 +281,10 @@ local function level(value)
 end
 
 local function severity_of(record)
-  local number = tonumber(record["severity_number"]) or 0
+  local number = 0
+  for _, field in ipairs(NUMBER_FIELDS) do
+    if number == 0 then number = tonumber(record[field]) or 0 end
+  end
   if number >= 17 then return "error" end
   for _, field in ipairs(LEVEL_FIELDS) do
     local said = level(record[field])

@@ -41,9 +41,13 @@ LEVELS: Mapping[str, str] = {
 and of pino and bunyan (10 to 60). So that no error is lost, numbers count as text too, and so do those of errors
 that OpenTelemetry has (17 to 24 but 20)."""
 
-LEVEL_FIELDS = ("severity_text", "severity", "level", "lvl", "log.level")
+LEVEL_FIELDS = (
+    *("severity_text", "severity", "level", "lvl", "log.level", "@l", "@level"),
+    *("levelname", "loglevel", "log_level", "severityText"),
+)
+NUMBER_FIELDS = ("severity_number", "severityNumber")
 """Where a record may say its level, in the order of `lipservice ingest`; else ``level`` within ``log`` does, else
-``severity_number``, OpenTelemetry's."""
+OpenTelemetry's number."""
 
 LEVELS_READ = (
     f"The level is what `lipservice ingest` reads: the first of {', '.join(LEVEL_FIELDS)}, as a name or a number (0 to"

@@ -18,6 +18,7 @@ from lipservice_dagster.core.exports_plan import (
     LEVEL_FIELDS,
     LEVELS_READ,
     MASK_STEPS,
+    NUMBER_FIELDS,
     PUT_BACK_SIGN,
     SEVERITY_NUMBERS,
     TAKEN_BACK,
@@ -117,7 +118,9 @@ def _level() -> Iterator[str]:
     for path in (*(f'."{field}"' for field in LEVEL_FIELDS), ".log.level"):
         read = f'strip_whitespace(downcase(to_string({path}) ?? ""))'
         yield f'if level == "" && (is_string({path}) || is_integer({path})) {{ level = {read} }}'
-    yield "number = to_int(.severity_number) ?? 0"
+    yield "number = 0"
+    for field in NUMBER_FIELDS:
+        yield f"if number == 0 {{ number = to_int(.{field}) ?? 0 }}"
     for name, (least, most) in SEVERITY_NUMBERS.items():
         yield f'if level == "" && number >= {least} && number <= {most} {{ level = "{name}" }}'
 

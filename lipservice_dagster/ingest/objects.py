@@ -70,7 +70,7 @@ _TIMES = (
     "asctime",
     "__REALTIME_TIMESTAMP",
 )
-_SEVERITY_FIELDS = (
+SEVERITY_FIELDS = (
     "severity_text",
     "severity",
     "level",
@@ -83,7 +83,7 @@ _SEVERITY_FIELDS = (
     "log_level",
     "severityText",
 )
-_SEVERITY_NUMBERS = ("severity_number", "severityNumber")
+NUMBER_FIELDS = ("severity_number", "severityNumber")
 _SERVICES = (
     "service",
     "service_name",
@@ -198,10 +198,10 @@ def _epoch(value: int | float) -> int:
 
 
 def _field_severity(fields: dict[str, Any]) -> str | None:
-    for name in _SEVERITY_FIELDS:
+    for name in SEVERITY_FIELDS:
         value = fields.get(name)
         if isinstance(value, str) and value.strip():
-            for number in _SEVERITY_NUMBERS:
+            for number in NUMBER_FIELDS:
                 fields.pop(number, None)
             if value.isascii() and value.isdigit():
                 del fields[name]
@@ -213,7 +213,7 @@ def _field_severity(fields: dict[str, Any]) -> str | None:
     nested = fields.get("log")
     if isinstance(nested, dict) and isinstance(nested.get("level"), str):  # as the Elastic Common Schema has it
         return severity_of(repaired(nested["level"]))
-    for name in _SEVERITY_NUMBERS:
+    for name in NUMBER_FIELDS:
         value = fields.get(name)
         if isinstance(value, int) and 1 <= value <= 24:
             del fields[name]

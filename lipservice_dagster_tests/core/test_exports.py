@@ -19,8 +19,17 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from lipservice_dagster.core.exports import FORMATS, UnknownFormatError, export
-from lipservice_dagster.core.exports_plan import ERROR_STEMS, ERROR_WORDS, MASK_STEPS, TAKEN_BACK, pattern
+from lipservice_dagster.core.exports_plan import (
+    ERROR_STEMS,
+    ERROR_WORDS,
+    LEVEL_FIELDS,
+    MASK_STEPS,
+    NUMBER_FIELDS,
+    TAKEN_BACK,
+    pattern,
+)
 from lipservice_dagster.core.policy import PatternRate, Policy, Unknown, document
+from lipservice_dagster.ingest import objects
 from lipservice_dagster.ingest.lines import read_line
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster_tests.core.otelcol_schema import (
@@ -240,8 +249,15 @@ LEVELS: list[Any] = [
     *({"severity_text": "ERROR", "level": "info"}, {"severity": "", "level": "E"}),
     *({"lvl": "dpanic"}, {"log.level": "warn"}, {"level": "finest"}, {"severity_number": 17}, {"severity_number": 24}),
     *({"severity_number": n} for n in (1, 6, 9, 13)),
+    *({name: "ERROR"} for name in LEVEL_FIELDS),
+    *({name: n} for name in NUMBER_FIELDS for n in (5, 17)),
     *({"severity": "info", "severity_number": 9}, {"level": True, "severity_number": 5}, {}),
 ]
+
+
+def test_a_level_is_looked_for_where_ingest_looks_for_it() -> None:
+    assert LEVEL_FIELDS == objects.SEVERITY_FIELDS
+    assert NUMBER_FIELDS == objects.NUMBER_FIELDS
 
 
 @pytest.mark.parametrize("fields", LEVELS, ids=str)
