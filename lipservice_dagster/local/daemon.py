@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import dagster as dg
 
@@ -18,6 +21,7 @@ from lipservice_dagster.settings import Settings
 _NEEDED = ("BACKFILL", "QUEUED_RUN_COORDINATOR")
 _BEATS_SECONDS = 40  # a daemon beats every 30
 _MODULE = "lipservice_dagster.definitions"
+_START_SECONDS = 120
 
 
 @contextmanager
@@ -45,20 +49,42 @@ def running(
 
 @contextmanager
 def _process(log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon over one code server, as `dagster dev` has it: alone, a daemon starts a new one every minute."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-m", _MODULE],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=stack.prepare_child,
-        )
-    try:
-        yield child
-    finally:
-        stack.end_group(child)
+    # A socket's path may have some hundred characters: not one below a home that may lie deep.
+    with log.open("ab") as output, tempfile.TemporaryDirectory(prefix="lipservice-") as folder:
+        socket, workspace = f"{folder}/code", Path(folder) / "workspace.yaml"
+        served = {"grpc_server": {"socket": socket, "location_name": _MODULE}}
+        workspace.write_text(json.dumps({"load_from": [served]}))
+        code = _start(output, "dagster", "api", "grpc", "--lazy-load-user-code", "--socket", socket, "-m", _MODULE)
+        try:
+            _wait_for(Path(socket), code, log)
+            child = _start(output, "dagster._daemon", "run", "-w", str(workspace))
+            try:
+                yield child
+            finally:
+                stack.end_group(child)
+        finally:
+            stack.end_group(code)
+
+
+def _start(output: BinaryIO, module: str, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=stack.prepare_child,
+    )
+
+
+def _wait_for(socket: Path, code: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not socket.exists():
+        if code.poll() is not None or time.monotonic() > deadline:
+            raise stack.StackError(f"Dagster's code server did not start; its log is {log}")
+        time.sleep(0.05)
 
 
 def _beats(instance: dg.DagsterInstance, say: Callable[[str], None]) -> bool:

@@ -256,7 +256,13 @@ def write_dagster_yaml(settings: Settings) -> Path:
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     content = {
-        "storage": {"postgres": {"postgres_url": {"env": "LIPSERVICE_DAGSTER_POSTGRES_URL"}}},
+        "storage": {
+            "custom": {
+                "module": "lipservice_dagster.local.dagster_storage",
+                "class": "PooledPostgresStorage",
+                "config": {"postgres_url": {"env": "LIPSERVICE_DAGSTER_POSTGRES_URL"}},
+            }
+        },
         "compute_logs": {
             "module": "dagster._core.storage.local_compute_log_manager",
             "class": "LocalComputeLogManager",
