@@ -258,7 +258,7 @@ def write_dagster_yaml(settings: Settings) -> Path:
     content = {
         "storage": {
             "custom": {
-                "module": "lipservice_dagster.local.dagster_storage",
+                "module": "lipservice_dagster.dagster_storage",
                 "class": "PooledPostgresStorage",
                 "config": {"postgres_url": {"env": "LIPSERVICE_DAGSTER_POSTGRES_URL"}},
             }

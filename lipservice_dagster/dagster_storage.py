@@ -54,7 +54,7 @@ class BatchedEventLog(PostgresEventLogStorage):
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """Named in the embedded stack's dagster.yaml, with the configuration of `DagsterPostgresStorage`."""
+    """Named in dagster.yaml, with the configuration of `DagsterPostgresStorage`."""
 
     def __init__(
         self,

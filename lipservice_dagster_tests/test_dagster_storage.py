@@ -10,7 +10,7 @@ from dagster._core.events import AssetCheckEvaluationPlanned, AssetMaterializati
 from dagster._core.events.log import EventLogEntry
 from dagster_postgres import DagsterPostgresStorage
 
-from lipservice_dagster.local.dagster_storage import BatchedEventLog, PooledPostgresStorage
+from lipservice_dagster.dagster_storage import BatchedEventLog, PooledPostgresStorage
 from lipservice_dagster.storage.database import Database
 
 RUN = "a2b8f8f4-1d3c-4a0c-9d5e-1f3a5b7c9d0e"
