@@ -20,7 +20,7 @@ from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import pg_url_from_config
 
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-_RECYCLE_SECONDS = 600
+_RECYCLE_SECONDS = 10  # so that a server that was restarted is found again
 _MORE_CONNECTIONS = 20
 
 
