@@ -14,7 +14,8 @@ from lipservice_dagster.cli.options import DAY, read_settings, team_option
 @click.option("--day", type=DAY, help="The day; a single one.")
 @click.option("--from", "first", type=DAY, help="The first of several days.")
 @click.option("--to", "last", type=DAY, help="The last of several days.")
-def run(team_id: int, day: date | None, first: date | None, last: date | None) -> None:
+@click.option("--replace", is_flag=True, help="Also where the log store holds less of a day than is stored.")
+def run(team_id: int, day: date | None, first: date | None, last: date | None, replace: bool) -> None:
     """Take a team's day, or days, through the whole graph in this process, and print what was found."""
     from lipservice_dagster.commands import run as command
 
@@ -24,7 +25,7 @@ def run(team_id: int, day: date | None, first: date | None, last: date | None) -
     if first is not None and last is not None:
         if last < first:
             raise click.UsageError(f"--to {last} lies before --from {first}")
-        command.run(read_settings(), team_id, first, last)
+        command.run(read_settings(), team_id, first, last, replace=replace)
 
 
 @click.command()

@@ -19,6 +19,9 @@ from lipservice_sampler.masks import MASK_VERSION
 LOG_STORE_POOL = "log_store"
 """Dagster's pool of the steps that read the log store; its limit is how many do at a time."""
 
+REPLACE_TAG = "lipservice/replace"
+"""Tag of a run that replaces a day also where the log store holds less of it than is stored; its value is not read."""
+
 
 def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The asset and its check."""
@@ -45,7 +48,8 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         bounds = Bounds.now()
         context.log.info(f"reading {len(wanted)} team-days, observed until {bounds.as_of:%Y-%m-%d %H:%M:%S} UTC")
         rows, counts = log_source.groups(wanted, bounds), log_source.counts(wanted, bounds)
-        kept = expired(materializations.of(database, "raw_logs", wanted), counts)
+        replace = REPLACE_TAG in context.run.tags
+        kept = {} if replace else expired(materializations.of(database, "raw_logs", wanted), counts)
         for at, why in kept.items():
             context.log.warning(f"{at}: {why}")
         problems = disagreements([d for d in wanted if d not in kept], rows, counts)
@@ -84,7 +88,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
     @dg.asset_check(
         asset=raw_logs,
         name="still_in_the_log_store",
-        description="Days whose logs have left the log store keep what is stored.",
+        description="Days whose logs are leaving the log store, or have left it, keep what is stored.",
     )
     def still_there(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
@@ -94,7 +98,7 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
         return dg.AssetCheckResult(
             passed=not kept,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{len(kept)} of {len(wanted)} partitions have left it and keep what is stored"
+            description=f"{len(kept)} of {len(wanted)} partitions are leaving it, or have, and keep what is stored"
             if kept
             else None,
             metadata={"partitions": len(wanted)} | {str(d): str(why) for d, why in sorted(kept.items())[:20]},
@@ -104,16 +108,23 @@ def build(partitions: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]
 
 
 def expired(stored: Mapping[TeamDay, materializations.Materialization], counts: pd.DataFrame) -> Mapping[TeamDay, str]:
-    """The team-days that are stored with logs and of which the log store counts none any more, each with the figures.
+    """The team-days that are stored and whose logs are leaving the log store or have left it, each with the figures.
 
-    An empty result never takes the place of logs: that their time in the log store is over is the usual reason.
+    What is stored never makes way for less: of a day that was read when it was over, logs can only go. They do by the
+    time they were observed, so that of a day whose time there is over some seconds may stay a day longer.
     """
-    there = {TeamDay(int(t), d) for t, d in zip(counts["team_id"], counts["day"], strict=True)}
-    return {
-        at: f"the log store has no logs of this day any more; its {entry.logs:,} logs stay as they were stored"
-        for at, entry in stored.items()
-        if at not in there and entry.logs
-    }
+    there = {TeamDay(int(r.team_id), r.day): int(r.logs) for r in counts.itertuples()}
+    found = {}
+    for at, entry in stored.items():
+        held = there.get(at, 0)
+        if not entry.logs or held >= (entry.logs if entry.hours == frames.HOURS else 1):
+            continue
+        holds = f"{held:,} logs of this day, fewer than before" if held else "no logs of this day any more"
+        found[at] = (
+            f"the log store holds {holds}; its {entry.logs:,} logs stay as they were stored (a run tagged {REPLACE_TAG}"
+            " takes what there is)"
+        )
+    return found
 
 
 def disagreements(wanted: list[TeamDay], rows: pd.DataFrame, counts: pd.DataFrame) -> Mapping[TeamDay, str]:

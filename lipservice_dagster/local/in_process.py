@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 
 import dagster as dg
 
 from lipservice_dagster.definitions import build_defs
 from lipservice_dagster.defs import marts as marts_defs
+from lipservice_dagster.defs import raw_logs
 from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.local import stack
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
@@ -38,15 +40,19 @@ class Graph:
         self.settings, self.database, self.instance = settings, database, instance
         self.definitions = build_defs(settings, database=database, log_source=log_source)
 
-    def run(self, team_id: int, first: date, last: date) -> str:
+    def run(self, team_id: int, first: date, last: date, *, replace: bool = False) -> str:
         """Materialise all assets for a team's days (both included) in one run; returns the run's id.
+
+        ``replace``: also where the log store holds less of a day than is stored.
 
         Raises RunError where a day is no partition or the run fails.
         """
         self.require_partitions(first, last)
         self.instance.add_dynamic_partitions(TEAMS_NAME, [str(team_id)])
         keys = [str(TeamDay(team_id, day)) for day in (first, last)]
-        return self._execute(JOB, keys, f"team {team_id}, {first} to {last}")
+        return self._execute(
+            JOB, keys, f"team {team_id}, {first} to {last}", {raw_logs.REPLACE_TAG: "1"} if replace else {}
+        )
 
     def stale_marts(self, first: date | None = None, last: date | None = None) -> list[date]:
         """The days (both ends included; by default all that are over) whose tables the marts were not made of."""
@@ -62,13 +68,13 @@ class Graph:
         self.require_partitions(first, last)
         return self._execute(marts_defs.JOB, [first.isoformat(), last.isoformat()], f"the marts, {first} to {last}")
 
-    def _execute(self, job: str, keys: list[str], what: str) -> str:
+    def _execute(self, job: str, keys: list[str], what: str, said: Mapping[str, str] = MappingProxyType({})) -> str:
         tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[1]}
         try:
             done = self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 partition_key=keys[0] if keys[0] == keys[1] else None,
-                tags={PROCESS_TAG: this_process()} | ({} if keys[0] == keys[1] else tags),
+                tags={PROCESS_TAG: this_process(), **said} | ({} if keys[0] == keys[1] else tags),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )

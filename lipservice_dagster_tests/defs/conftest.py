@@ -31,8 +31,8 @@ class World:
     store: Path
     instance: dg.DagsterInstance
 
-    def run(self, team_id: int, first: date, last: date | None = None) -> str:
-        return self.graph.run(team_id, first, last or first)
+    def run(self, team_id: int, first: date, last: date | None = None, *, replace: bool = False) -> str:
+        return self.graph.run(team_id, first, last or first, replace=replace)
 
     def make(self, teams: Sequence[int], first: date, last: date) -> None:
         """All assets of neighbouring teams and days in one run, as a backfill does."""

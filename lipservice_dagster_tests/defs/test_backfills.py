@@ -134,6 +134,24 @@ def test_a_day_that_left_the_log_store_keeps_what_is_stored_and_says_so(world: M
     assert "no logs of this day any more" in str(materialised.metadata["kept"].value)
 
 
+def test_a_day_of_which_only_some_logs_have_left_keeps_what_is_stored_until_it_is_to_be_replaced(world: Make) -> None:
+    found = world()
+    store(found.store, {1: [log(f"order {n} placed", timestamp=at(n, LAST)) for n in range(5)]})
+    found.run(1, LAST)
+    before = found.tables()
+    expire(found, 1, LAST)
+    store(found.store, {1: [log("the last second's", timestamp=at(23, LAST))]})
+    found.run(1, LAST)
+    assert found.tables() == before
+    here = TeamDay(1, LAST)
+    assert "1 logs of this day, fewer than before; its 5 logs stay" in str(
+        materializations.of(found.database, "raw_logs", [here])[here].kept
+    )
+    found.run(1, LAST, replace=True)
+    entry = materializations.of(found.database, "raw_logs", [here])[here]
+    assert (entry.kept, entry.logs) == (None, 1)
+
+
 def test_a_day_that_comes_back_into_the_log_store_is_read_again(world: Make) -> None:
     found = world()
     store(found.store, {1: [log("first", timestamp=at(3, LAST))]})
@@ -142,7 +160,7 @@ def test_a_day_that_comes_back_into_the_log_store_is_read_again(world: Make) -> 
     found.run(1, LAST)
     here = TeamDay(1, LAST)
     assert materializations.of(found.database, "raw_logs", [here])[here].kept
-    store(found.store, {1: [log("second", timestamp=at(4, LAST))]})
+    store(found.store, {1: [log("second", timestamp=at(4, LAST))]})  # as many as there were
     found.run(1, LAST)
     entry = materializations.of(found.database, "raw_logs", [here])[here]
     assert (entry.kept, entry.logs) == (None, 1)
