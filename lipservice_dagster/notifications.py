@@ -11,6 +11,9 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import Any
 from urllib.parse import quote
 
 from lipservice_dagster.core.scrub import scrub
@@ -49,16 +52,30 @@ def message(entries: Sequence[Entry], settings: Settings) -> dict[str, str]:
 
 
 def post(url: str, payload: dict[str, str]) -> None:
-    """Send a payload. Raises WebhookError where the webhook does not take it within some seconds."""
-    request = urllib.request.Request(url, json.dumps(payload).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    """Send a payload. Raises WebhookError where the webhook does not take it within some seconds, or sends us on."""
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310
+        request = urllib.request.Request(url, json.dumps(payload).encode(), {"Content-Type": "application/json"})  # noqa: S310
+        with _OPENER.open(request, timeout=_TIMEOUT_SECONDS):
             return
     except urllib.error.HTTPError as error:
-        raise WebhookError(f"the webhook answered {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
+        # Not the server's own words, which may repeat the address.
+        words = HTTPStatus(error.code).phrase if error.code in set(HTTPStatus) else ""
+        raise WebhookError(f"the webhook answered {error.code} {words}".rstrip()) from None
+    except urllib.error.URLError as error:
+        reason = error.reason if isinstance(error.reason, OSError) else type(error).__name__
         raise WebhookError(f"the webhook did not answer: {reason}") from None
+    except (OSError, ValueError, HTTPException) as error:
+        raise WebhookError(f"the webhook did not answer: {type(error).__name__}") from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A message that is sent on comes as a GET without its body: nobody would have been told."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None: the answer that sends on is an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def _line(entry: Entry, settings: Settings) -> str:

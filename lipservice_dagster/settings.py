@@ -361,7 +361,15 @@ class Settings(BaseSettings):
     @field_validator("webhook_url", mode="after")
     @classmethod
     def _webhook(cls, value: SecretStr | None) -> SecretStr | None:
-        return _checked(value, ("http", "https")) if value and value.get_secret_value().strip() else None
+        if value is None or not value.get_secret_value().strip():
+            return None
+        checked = _checked(SecretStr(value.get_secret_value().strip()), ("http", "https"))
+        address = checked.get_secret_value() if checked else ""
+        if any(not "!" <= sign <= "~" for sign in address):
+            raise ValueError("holds spaces or signs that no address has")
+        if "@" in urlsplit(address).netloc:
+            raise ValueError("names a user, with which no webhook is called: leave out what stands before the @")
+        return checked
 
     @field_validator("anthropic_api_key", "openai_api_key", "posthog_api_key", mode="after")
     @classmethod

@@ -13,12 +13,14 @@ from typing import Any
 
 import dagster as dg
 
+from lipservice_dagster.defs import automation
 from lipservice_dagster.defs.marts_translated import GROUP, UNIQUE_ID, Check, Model, models
 from lipservice_dagster.defs.team_day_asset import OWNERS
 from lipservice_dagster.partitions import TeamDay
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage import dbt, marts
 from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.late_logs import ASSETS
 
 JOB = "marts_of_a_day"
 SENSOR = "marts_of_finished_days"
@@ -194,7 +196,7 @@ def plan(stale: Mapping[date, str], busy: set[date], asked: Mapping[str, Asked])
 def busy_days(instance: dg.DagsterInstance) -> set[date]:
     """The days that runs which have not ended are about: of teams, and of the marts themselves."""
     found: set[date] = set()
-    for run in instance.get_runs(dg.RunsFilter(statuses=_AT_WORK)):
+    for run in filter(_ours, instance.get_runs(dg.RunsFilter(statuses=_AT_WORK))):
         keys = [run.tags.get(f"dagster/{t}") for t in ("asset_partition_range_start", "asset_partition_range_end")]
         if None in keys:
             keys = [run.tags.get("dagster/partition")] * 2
@@ -202,6 +204,13 @@ def busy_days(instance: dg.DagsterInstance) -> set[date]:
         if days:
             found |= {min(days) + timedelta(days=n) for n in range((max(days) - min(days)).days + 1)}
     return found
+
+
+def _ours(run: dg.DagsterRun) -> bool:
+    """Whether a run makes any of our assets: the instance may hold other code locations' runs, whose partitions are
+    named otherwise."""
+    made = {key.path[0] for key in run.asset_selection or ()}
+    return run.job_name in (JOB, automation.JOB) or not made.isdisjoint((*ASSETS, GROUP))
 
 
 def _day_of(key: str) -> date:

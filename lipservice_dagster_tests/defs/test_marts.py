@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.test_utils import create_run_for_test
 
 from lipservice_dagster.defs import marts as marts_defs
 from lipservice_dagster.defs.marts import MOST_ATTEMPTS, SENSOR, Asked, plan
@@ -171,7 +172,11 @@ def test_the_days_of_runs_at_work_wait(world: Make) -> None:
     ):
         job = found.graph.definitions.resolve_job_def("team_day")
         found.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
-    days = {date(2026, 9, d) for d in (1, 4, 5, 6, 10)}
+    asset = {"asset_selection": {dg.AssetKey("policies")}, "tags": {"dagster/partition": "2026-09-12|7"}}
+    others = {"tags": {"dagster/partition": "2026-09-20-10:00"}, "asset_selection": {dg.AssetKey("sales")}}
+    for words in (asset, others):
+        create_run_for_test(found.instance, "__ASSET_JOB", status=dg.DagsterRunStatus.STARTED, **words)
+    days = {date(2026, 9, d) for d in (1, 4, 5, 6, 10, 12)}
     assert marts_defs.busy_days(found.instance) == days
 
 

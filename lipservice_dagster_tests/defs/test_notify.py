@@ -6,14 +6,17 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr, ValidationError
 
 from lipservice_dagster.local.in_process import RunError
-from lipservice_dagster.settings import shown
+from lipservice_dagster.notifications import WebhookError, post
+from lipservice_dagster.settings import Settings, shown
 from lipservice_dagster.storage import notifications
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster_tests.defs.conftest import World
@@ -36,7 +39,13 @@ class Hook:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 if hook.answer == 200:
                     hook.got.append(body)
-                self.send_response(hook.answer)
+                self.send_response(hook.answer, f"no such hook {self.path}")
+                if hook.answer == 302:
+                    self.send_header("Location", "/login")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
@@ -202,3 +211,21 @@ def test_a_run_that_fails_is_told_by_the_sensor_that_sees_it_end(world: Make, ho
     (told,) = hook.texts()
     assert f"{DAY}|1" in told
     assert "raw_logs" in told
+
+
+@pytest.mark.parametrize("answer", [302, 403])
+def test_a_webhook_that_sends_on_or_refuses_was_not_told_and_its_address_is_not_shown(hook: Hook, answer: int) -> None:
+    hook.answer = answer
+    with pytest.raises(WebhookError) as told:
+        post(hook.url, {"text": "x"})
+    assert str(told.value) == f"the webhook answered {answer} {HTTPStatus(answer).phrase}"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/services/SECRET token", "http://user:SECRET@127.0.0.1:9/hook"])
+def test_an_address_that_cannot_be_called_is_refused_and_never_shown(url: str) -> None:
+    with pytest.raises(WebhookError) as told:
+        post(url, {"text": "x"})
+    assert "SECRET" not in str(told.value)
+    with pytest.raises(ValidationError) as refused:
+        Settings(webhook_url=SecretStr(url))
+    assert "SECRET" not in str(refused.value)
