@@ -23,11 +23,16 @@ def process_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> str | None:
     return None if parent is not None and parent.tags.get(PROCESS_TAG) == process else process
 
 
+def is_here(process: str) -> bool:
+    """Whether a process so tagged is, or was, one of this machine."""
+    return process.split(" ", 2)[2] == socket.gethostname()
+
+
 def may_live(process: str) -> bool:
     """Whether a process so tagged may still be there; of another machine's one cannot tell."""
-    pid, started, host = process.split(" ", 2)
-    if host != socket.gethostname():
+    if not is_here(process):
         return True
+    pid, started, _ = process.split(" ", 2)
     try:
         found = psutil.Process(int(pid))
         return f"{found.create_time():.2f}" == started and found.status() != psutil.STATUS_ZOMBIE

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from lipservice_dagster.cli import cli
+from lipservice_dagster.local.in_process import RunError
+from lipservice_dagster_tests.logs import DAY, at, log, store
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,20 @@ def test_what_cannot_be_made_is_refused_with_the_reason(words: list[str], told: 
     answer = CliRunner().invoke(cli, ["backfill", *words])
     assert answer.exit_code == 2
     assert told in answer.output
+
+
+@pytest.mark.parametrize(
+    ("teams", "told"),
+    [("1,8-9", "Nobody knows teams 8-9, and the log store holds nothing of them"), ("2", "leave out teams 2")],
+)
+def test_teams_that_nobody_knows_or_that_are_left_out_are_refused(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teams: str, told: str
+) -> None:
+    store(tmp_path / "log_store", {1: [log("a", timestamp=at(9))], 2: [log("a", timestamp=at(9))]})
+    chosen = {"home": str(tmp_path), "postgres_dsn": dsn, "first_day": str(DAY), "teams_denied": "[2]"}
+    for name, value in chosen.items():
+        monkeypatch.setenv(f"LIPSERVICE_{name.upper()}", value)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    answer = CliRunner().invoke(cli, ["backfill", "--teams", teams, "--from", str(DAY), "--to", str(DAY)])
+    assert isinstance(answer.exception, RunError)
+    assert told in str(answer.exception)

@@ -7,8 +7,11 @@ from typing import Any
 
 import yaml
 from click.testing import CliRunner
+from dagster._core.instance.config import dagster_instance_config
 
 from lipservice_dagster.cli import cli
+from lipservice_dagster.local.stack import write_dagster_yaml
+from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.clickhouse import connect
 
 PROJECT = Path(__file__).parents[1]
@@ -70,3 +73,22 @@ def test_the_command_marts_says_what_is_wrong_with_its_days() -> None:
     done = CliRunner().invoke(cli, ["marts", "--from", "2026-09-10", "--to", "2026-09-09"])
     assert done.exit_code == 2
     assert "--to lies before --from" in done.output
+
+
+def test_compose_and_helm_limit_and_recover_runs_as_the_embedded_stack_does(tmp_path: Path) -> None:
+    embedded = yaml.safe_load((write_dagster_yaml(Settings(home=tmp_path)) / "dagster.yaml").read_text())
+    compose = read("deploy/dagster/dagster.yaml")
+    same = ("storage", "run_launcher", "run_retries", "run_monitoring")
+    assert {k: compose[k] for k in same} == {k: embedded[k] for k in same}
+    limits = embedded["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert compose["concurrency"]["runs"]["tag_concurrency_limits"] == limits
+    assert compose["concurrency"]["pools"] == embedded["concurrency"]["pools"]
+    dagster_instance_config(str(PROJECT / "deploy/dagster"))  # what Dagster itself says of the file
+    daemon = read("deploy/helm/values.yaml")["dagsterDaemon"]
+    assert daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["tagConcurrencyLimits"] == limits
+    retries = embedded["run_retries"]
+    assert daemon["runRetries"] == {
+        "enabled": True,
+        "maxRetries": retries["max_retries"],
+        "retryOnAssetOrOpFailure": retries["retry_on_asset_or_op_failure"],
+    }

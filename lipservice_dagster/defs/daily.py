@@ -10,13 +10,15 @@ from lipservice_dagster.defs.automation import JOB
 from lipservice_dagster.partitions import TEAMS_NAME, TeamDay
 from lipservice_dagster.settings import Settings
 
+NAME = "daily"
+
 
 def build(settings: Settings) -> dg.ScheduleDefinition:
     """Every team's yesterday, once late logs have had their time."""
     hour, minute = settings.daily_run_time.split(":")
 
     @dg.schedule(
-        name="daily",
+        name=NAME,
         job_name=JOB,
         cron_schedule=f"{int(minute)} {int(hour)} * * *",
         execution_timezone="UTC",
@@ -36,11 +38,13 @@ def build(settings: Settings) -> dg.ScheduleDefinition:
 def requests(teams: Sequence[str], day: date, settings: Settings) -> list[dg.RunRequest]:
     """The runs that make a day of all teams, which are given in the order of their partitions."""
     asked = []
-    for group in neighbours(teams, lambda team: settings.takes(int(team)), size_for(len(teams), settings.daily_runs)):
+    size = size_for(len(teams), settings.daily_runs)
+    for group in neighbours(teams, lambda team: settings.takes(int(team)), size):
         first, last = TeamDay(int(group[0]), day), TeamDay(int(group[-1]), day)
         request = dg.RunRequest(
-            # By the first team alone: a tick that is repeated after a crash may find a team more.
-            run_key=f"daily|{first}",
+            # Not by the last team: a tick that is repeated after a crash may find a team more. By the size of groups,
+            # which may then be another: what was asked for in smaller ones does not stand for a larger one.
+            run_key=f"daily|{first}|{size}",
             partition_key=first.key if first == last else None,
             tags={TEAM: named(group), PRIORITY: "5"} | of_range(first, last),
         )

@@ -47,6 +47,18 @@ def running(
             yield child
 
 
+def runs(settings: Settings, instance: dg.DagsterInstance, *, embedded: bool) -> bool:
+    """Whether a daemon runs over the stack, by its lock or, where it is not our own stack's, by its latest beats."""
+    if not embedded and min(_beats_of(instance).values(), default=0.0) > time.time() - 2 * _BEATS_SECONDS:
+        return True
+    with (settings.home / stack.LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextmanager
 def _process(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The daemon over one code server, as `dagster dev` has it: alone, a daemon starts a new one every minute."""
@@ -89,18 +101,19 @@ def _wait_for(socket: Path, code: subprocess.Popen[bytes], log: Path) -> None:
 
 def _beats(instance: dg.DagsterInstance, say: Callable[[str], None]) -> bool:
     """Whether a daemon beats: one that ended lately has left its last beat behind, so a young one is waited for."""
-
-    def beats() -> dict[str, float]:
-        found = instance.get_daemon_heartbeats()
-        return {kind: found[kind].timestamp for kind in _NEEDED if kind in found}
-
-    first = beats()
+    first = _beats_of(instance)
     if set(first) != set(_NEEDED) or min(first.values()) < time.time() - 2 * _BEATS_SECONDS:
         return False
     say("Looking whether a Dagster daemon runs …")
     deadline = time.monotonic() + _BEATS_SECONDS
     while time.monotonic() < deadline:
-        if all(beats()[kind] > at for kind, at in first.items()):
+        if all(_beats_of(instance)[kind] > at for kind, at in first.items()):
             return True
         time.sleep(1)
     return False
+
+
+def _beats_of(instance: dg.DagsterInstance) -> dict[str, float]:
+    """The latest beat of each daemon that backfills need, in seconds since 1970."""
+    found = instance.get_daemon_heartbeats()
+    return {kind: found[kind].timestamp for kind in _NEEDED if kind in found}

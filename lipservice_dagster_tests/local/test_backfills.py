@@ -12,7 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from rich.console import Console
 
+from lipservice_dagster.commands.backfill import _follow
 from lipservice_dagster.core import frames
 from lipservice_dagster.local import backfills, daemon, stack
 from lipservice_dagster.local.backfills import Wanted
@@ -94,6 +96,7 @@ def test_what_is_killed_in_the_middle_of_a_write_is_made_once_and_whole(
             assert first is not None
             with daemon.running(in_force, instance, embedded=True, say=print) as second:
                 assert second is None
+            assert daemon.runs(in_force, instance, embedded=True)
             until(lambda: waiting_writers(database) == 2)
             one, other = instance.get_runs(of_backfill)
             os.kill(int(one.tags[PROCESS_TAG].split()[0]), signal.SIGKILL)
@@ -104,6 +107,9 @@ def test_what_is_killed_in_the_middle_of_a_write_is_made_once_and_whole(
         holder.rollback()
         holder.close()
         until(lambda: not may_live(other.tags[PROCESS_TAG]))
+        assert not daemon.runs(in_force, instance, embedded=True)
+        # Who followed it while another's daemon made it goes on to one of its own.
+        assert _follow(graph, backfill, None, Console(), lambda: False) is None
         assert tables(database)["signatures"] == tables(database)["signature_members"] == []
         assert tables(database)["raw_logs"] == tables(another_database)["raw_logs"]
         now = backfills.progress(instance, database, graph.definitions, backfill)
