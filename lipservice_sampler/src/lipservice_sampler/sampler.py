@@ -25,8 +25,8 @@ from .counts import Key, Tallies
 from .decision import error_like, keeps, severity_name
 from .draws import Draws
 from .rules import ERROR_LIKE, EXCEPTION, PLAIN, Prepared, Rules, Verdict
-from .text import repair
-from .words import Words
+from .text import MAX_CHARS, repair
+from .words import Words, alike
 from .worker import LOGGER, Worker
 
 END_SECONDS = 2.0
@@ -92,6 +92,8 @@ class Sampler:
         self._tallies = Tallies()
         self._since = clock()
         self._worker: Worker | None = None
+        self._idle = self._url is not None
+        """Whether the work in the background may yet begin."""
         self._closed = False
         self._failed = False
         self._cache = self._cache_file(cache_dir) if self._url is not None else None
@@ -133,13 +135,17 @@ class Sampler:
         rules = self._rules
         if not rules.start <= now < rules.end:
             rules = self._turn(rules, now)
-        text = repair(message)
-        folded = text.encode().translate(_FOLD).decode()
-        pattern, suspect = rules.texts.get(folded) or rules.read(folded, self._words)
+        if message.isascii():
+            size = len(message)
+            text = message if size <= MAX_CHARS and "\0" not in message else repair(message)
+        else:
+            size = len(message.encode("utf-8", "surrogatepass"))
+            text = repair(message)
+        shape = alike(text.encode().translate(_FOLD))
+        pattern, suspect = rules.texts.get(shape) or rules.read(shape, self._words)
         kind = EXCEPTION if exception else ERROR_LIKE if suspect and error_like(text) else PLAIN
         cell = pattern.cells[kind].get(severity) or rules.cell(pattern, severity, kind)
         key = trace_key(trace(of)) if cell.sampled else None
-        size = len(message) if message.isascii() else len(message.encode("utf-8", "surrogatepass"))
         with self._lock:
             tallies = self._tallies
             if rules.label is not tallies.label or not tallies.start <= now < tallies.end:
@@ -155,7 +161,7 @@ class Sampler:
             if kept:
                 tally[1] += 1
                 tally[3] += size
-        if self._worker is None and not self._closed:
+        if self._idle:
             self._begin()
         return step.kept if kept else step.dropped
 
@@ -225,6 +231,7 @@ class Sampler:
                 drain=self._drain,
             )
             self._worker = worker
+            self._idle = False
         with contextlib.suppress(RuntimeError):  # the interpreter is ending
             worker.start()
         # Processes of multiprocessing end without atexit.
@@ -258,6 +265,7 @@ class Sampler:
         self._tallies = Tallies()
         self._since = self._clock()
         self._worker = None
+        self._idle = self._url is not None
         self._draws = Draws(random.Random(None if self._seed is None else f"{self._seed} {os.getpid()}").random)  # noqa: S311
 
 
