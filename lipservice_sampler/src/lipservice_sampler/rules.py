@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from .decision import Decision, decide, indexed
+from .draws import EvenDraw
 from .matching import Matcher
 from .overlay import Overlay
 from .served import LIVE, Served
@@ -55,10 +56,11 @@ class Step(NamedTuple):
 class Cell:
     """The decisions for a pattern at a severity: ``first`` for the first ``limit`` logs of an hour, ``then`` after.
 
-    ``tally`` is where its logs are counted now, as long as ``span`` is that of the tallies.
+    ``tally`` is where its logs are counted now, ``draw`` what those without a trace are drawn by, as long as ``span``
+    is that of the tallies.
     """
 
-    __slots__ = ("counted", "first", "key", "limit", "sampled", "span", "tally", "then")
+    __slots__ = ("counted", "draw", "first", "key", "limit", "sampled", "span", "tally", "then")
 
     def __init__(
         self, key: tuple[str | None, str | None, str], limit: int, counted: tuple[str, int], first: Step, then: Step
@@ -71,6 +73,7 @@ class Cell:
         self.sampled = min(first.rate, then.rate) < 1.0
         self.span: object = None
         self.tally: list[int] = []
+        self.draw: EvenDraw
 
 
 class Pattern:
@@ -114,7 +117,8 @@ class Rules:
         self.start = start
         self.end = end
         self.patterns: dict[str, Pattern] = {}
-        self.texts: dict[str, tuple[Pattern, bool]] = {}
+        self.texts: dict[bytes, tuple[Pattern, bool]] = {}
+        """By what `words.alike` gives."""
         self._at = datetime.fromtimestamp(now, UTC)
 
     def pattern(self, masked: str) -> Pattern:
@@ -127,18 +131,18 @@ class Rules:
             self.patterns[masked] = found
         return found
 
-    def read(self, folded: str, words: Words) -> tuple[Pattern, bool]:
+    def read(self, shape: bytes, words: Words) -> tuple[Pattern, bool]:
         """The pattern of a folded text, and False where it surely does not read like an error; remembered.
 
-        Texts that differ in digits alone are one folded text, and about half of an application's repeat.
+        Texts that differ in digits and ids alone are one, and most of an application's repeat.
         """
-        masked, suspect = words.mask(folded)
+        masked, suspect = words.mask(shape.decode())
         pattern = self.patterns.get(masked) or self.pattern(masked)
         found = pattern.suspect if suspect else pattern.plain
-        if len(folded) <= _REMEMBERED_TEXT_CHARS:
+        if len(shape) <= _REMEMBERED_TEXT_CHARS:
             if len(self.texts) >= _REMEMBERED_TEXTS:
                 self.texts.clear()
-            self.texts[folded] = found
+            self.texts[shape] = found
         return found
 
     def cell(self, pattern: Pattern, severity: str, kind: int) -> Cell:

@@ -23,9 +23,10 @@ from typing import Any
 from . import client, served
 from .counts import Key, Tallies
 from .decision import error_like, keeps, severity_name
+from .draws import Draws
 from .rules import ERROR_LIKE, EXCEPTION, PLAIN, Prepared, Rules, Verdict
-from .text import repair
-from .words import Words
+from .text import MAX_CHARS, repair
+from .words import Words, alike
 from .worker import LOGGER, Worker
 
 END_SECONDS = 2.0
@@ -52,8 +53,11 @@ class Sampler:
             False: none is kept.
         report_seconds: seconds between two reports of statistics, about.
         timeout: seconds a request may wait for the API, in the background.
-        seed: makes the choice among logs without a trace repeatable.
+        seed: makes the choice among logs without a trace repeatable, where they come in the same order.
         clock: the time in seconds since 1970.
+
+    Logs without a trace are drawn evenly (`draws.EvenDraw`), those of a pattern at a severity together: of as many as
+    rates add up to one for, one is kept. So their rebuilt count is off by less than one draw in each process.
 
     Raises ValueError for a URL that is none, and `served.ServedError` for a policy that is not valid. Starting it waits
     for nothing but the file of the last policy; the thread in the background begins with the first log.
@@ -83,11 +87,13 @@ class Sampler:
         self._seed = seed
         self._clock = clock
         self._lock = threading.RLock()  # a signal's handler may log while its thread counts
-        self._random = random.Random(seed)  # noqa: S311
+        self._draws = Draws(random.Random(seed).random)  # noqa: S311
         self._words = Words()
         self._tallies = Tallies()
         self._since = clock()
         self._worker: Worker | None = None
+        self._idle = self._url is not None
+        """Whether the work in the background may yet begin."""
         self._closed = False
         self._failed = False
         self._cache = self._cache_file(cache_dir) if self._url is not None else None
@@ -109,7 +115,8 @@ class Sampler:
             message: the text as it will be stored.
             severity: in any spelling of `decision.severity_name`.
             trace_id: logs of a trace are kept by one number, so that of two the one with the higher rate is kept
-                whenever the other is. Without one, each log is kept or not by itself.
+                whenever the other is. Without one, a log is kept with the same probability, by an even draw among
+                those of its pattern and severity.
             exception: the log carries an exception, which makes it an error.
 
         Never raises: a log whose decision fails is kept.
@@ -128,29 +135,33 @@ class Sampler:
         rules = self._rules
         if not rules.start <= now < rules.end:
             rules = self._turn(rules, now)
-        text = repair(message)
-        folded = text.encode().translate(_FOLD).decode()
-        pattern, suspect = rules.texts.get(folded) or rules.read(folded, self._words)
+        if message.isascii():
+            size = len(message)
+            text = message if size <= MAX_CHARS and "\0" not in message else repair(message)
+        else:
+            size = len(message.encode("utf-8", "surrogatepass"))
+            text = repair(message)
+        shape = alike(text.encode().translate(_FOLD))
+        pattern, suspect = rules.texts.get(shape) or rules.read(shape, self._words)
         kind = EXCEPTION if exception else ERROR_LIKE if suspect and error_like(text) else PLAIN
         cell = pattern.cells[kind].get(severity) or rules.cell(pattern, severity, kind)
         key = trace_key(trace(of)) if cell.sampled else None
-        size = len(message) if message.isascii() else len(message.encode("utf-8", "surrogatepass"))
         with self._lock:
             tallies = self._tallies
             if rules.label is not tallies.label or not tallies.start <= now < tallies.end:
                 tallies.turn(rules.label, now)
             step = cell.first if cell.limit and tallies.is_first(cell) else cell.then
             rate = step.rate
-            kept = rate >= 1.0 or (self._random.random() < rate if key is None else keeps(rate, key))
             if cell.span is not tallies.span:
-                cell.span, cell.tally = tallies.span, tallies.of(cell.key)
+                cell.span, cell.tally, cell.draw = tallies.span, tallies.of(cell.key), self._draws.of(cell.key)
+            kept = rate >= 1.0 or (cell.draw.keeps(rate) if key is None else keeps(rate, key))
             tally = cell.tally
             tally[0] += 1
             tally[2] += size
             if kept:
                 tally[1] += 1
                 tally[3] += size
-        if self._worker is None and not self._closed:
+        if self._idle:
             self._begin()
         return step.kept if kept else step.dropped
 
@@ -220,6 +231,7 @@ class Sampler:
                 drain=self._drain,
             )
             self._worker = worker
+            self._idle = False
         with contextlib.suppress(RuntimeError):  # the interpreter is ending
             worker.start()
         # Processes of multiprocessing end without atexit.
@@ -248,12 +260,13 @@ class Sampler:
         self._lock.release()
 
     def _in_child(self) -> None:
-        """A process of its own: what the parent counted is the parent's, and so is its thread."""
+        """A process of its own: what the parent counted is the parent's, and so are its thread and its draws."""
         self._lock = threading.RLock()
         self._tallies = Tallies()
         self._since = self._clock()
         self._worker = None
-        self._random = random.Random(None if self._seed is None else f"{self._seed} {os.getpid()}")  # noqa: S311
+        self._idle = self._url is not None
+        self._draws = Draws(random.Random(None if self._seed is None else f"{self._seed} {os.getpid()}").random)  # noqa: S311
 
 
 def trace_key(trace_id: TraceId) -> bytes | None:

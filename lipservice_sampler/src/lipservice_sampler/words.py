@@ -10,7 +10,7 @@ only parts not seen before go through the expressions. What does reach over a sp
 * a frame on a line of its own: a message that begins with ``at``.
 
 Runs of values are the one mask that is applied to the whole afterwards. Hexadecimal words and UUIDs are values whatever
-their letters are, so of those only one each length is learnt.
+their letters are, so that before all else `alike` makes texts one that differ in those alone.
 """
 
 from __future__ import annotations
@@ -47,19 +47,38 @@ _VALUE = re.compile(
     r"|[A-Za-z]+_[A-Za-z_]*0[A-Za-z0_]*|[A-Za-z]*0+[A-Za-z_]+0[A-Za-z0_]*)([,;:]?)",
     re.A,
 )
-# The same within a part. A date (1-Decadeaf-2000) or a fraction of a second may begin before it: then letters count.
-_HEX = re.compile(
-    r"(?<![\w.,-])[0a-f]{8}-[0a-f]{4}-[0a-f]{4}-[0a-f]{4}-[0a-f]{12}(?!\w)"
-    r"|(?<![\w.,])(?=[a-f]*0)[0a-f]{8,}(?!\w)",
-    re.A,
-)
-_LETTERS = str.maketrans("abcdef", "000000")
 # Of a stem of several words, the longest: "timed" of "timed out".
 _LONGEST_WORDS = {max(reversed(stem.split(" ")), key=len) for stem, _ in ERROR_LIKE}
 # One that holds another (error: err) rules nothing out that the other does not.
 _STEM = re.compile(
     "|".join(sorted(stem for stem in _LONGEST_WORDS if not any(other in stem for other in _LONGEST_WORDS - {stem})))
 )
+
+
+_DIGITS = bytes.maketrans(b"abcdef", b"000000")
+_IDS = re.compile(
+    rb"""[ "'=/:<\[({-](?=[0a-f]{8})0*[a-f][0a-f]*(?:-[0a-f]{4}-[0a-f]{4}-[0a-f]{4}-[0a-f]{12})?(?!\w)""", re.A
+)
+"""A hexadecimal word or a UUID, where neither a date nor a fraction of a second can begin before it."""
+_ID_OF_KIND = re.compile(rb"_(?:[a-f]+0[0a-f]{2}|0+[a-f])[0a-f]*(?!\w)", re.A)
+"""Hexadecimal digits after an underscore (req_0c0f), decimal ones among them."""
+
+
+def alike(folded: bytes) -> bytes:
+    """The folded text (in UTF-8) with the letters of hexadecimal ids made digits, so that more texts are one.
+
+    It keeps its length, and is masked as before: such a word is a value whatever its digits are, and no word that
+    reports an error is of these letters alone.
+    """
+    if b"\n" in folded or b"\x1b" in folded:  # the frames of a stack trace and colours tell digits from letters
+        return folded
+    if b"_" in folded:
+        folded = _ID_OF_KIND.sub(_zeros, folded)
+    return _IDS.sub(_zeros, folded) if b"00000000" in folded.translate(_DIGITS) else folded
+
+
+def _zeros(found: re.Match[bytes]) -> bytes:
+    return found[0].translate(_DIGITS)
 
 
 class Words:
@@ -139,23 +158,7 @@ class Words:
             if value is not None:
                 key, plain, sign = value.groups("")
                 return f"{key}{VARIABLE}{sign}", not (plain and not key) and _suspect(word)
-            if len(word) >= 8:
-                alike = _HEX.sub(_zeros, word)
-                if alike != word:
-                    # What was learnt is no part of a date, and neither is what differs in hexadecimal digits only.
-                    known = self._plain.get(alike)
-                    if known is not None:
-                        return known, False
-                    if _OPEN.search(word) is None:
-                        return self._learnt(alike)
         return (None, True) if _OPEN.search(word) is not None else self._learn(word)
-
-    def _learnt(self, word: str) -> tuple[str, bool]:
-        plain = self._plain.get(word)
-        if plain is not None:
-            return plain, False
-        suspect = self._suspect.get(word)
-        return (suspect, True) if suspect is not None else self._learn(word)
 
     def _learn(self, word: str) -> tuple[str, bool]:
         masked = _masked(word)
@@ -197,7 +200,3 @@ def _masked(part: str) -> str:
 
 def _suspect(word: str) -> bool:
     return _STEM.search(word.lower()) is not None
-
-
-def _zeros(found: re.Match[str]) -> str:
-    return found[0].translate(_LETTERS)
