@@ -44,6 +44,7 @@ NOT_COVERED = (
     "The masks do not run in Lua: a pattern's rate holds where a variable is one word in ASCII, or a plain time,"
     " address or URL, as closely as Lua can tell. What fits less closely is kept as one of the first of its hour, then"
     " at no less than the rate of any pattern whose constant texts it holds; so are overlays read.",
+    "Logs are drawn one by one, not evenly as the sampler draws them.",
     "The first logs an hour of what the policy does not list are counted by each process of Fluent Bit for itself.",
     "What reads like an error is kept wherever one of its words stands alone, also in 'no errors' and 'failed=0',"
     " or ends a name, also on_error.",

@@ -52,7 +52,7 @@ NOT_COVERED = (
     f"The sampler knows multiples of 1/{STEPS}: rates are rounded up to the next.",
     "What reads like an error is told by the same words as elsewhere; but names of handlers and limits (on_error,"
     " max_failed), which the sampler passes over, count here too, and their logs are kept.",
-    "Logs of one trace are drawn by one number, its id.",
+    "Logs of one trace are drawn by one number, its id; others one by one, not evenly as the sampler draws them.",
     "A pattern's rate holds for messages that it fits word by word. Where the sampler also lets a variable stand for"
     " several words, a quoted text, a list or a unit, all are kept; so are overlays read: a cap or lift word by word,"
     " what keeps more wherever the constant texts stand in their order.",

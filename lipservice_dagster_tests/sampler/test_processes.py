@@ -129,6 +129,21 @@ def test_children_choose_each_for_themselves(stub: Stub):
     assert len(set(run(stub, script).stdout.split())) == 4
 
 
+def test_a_child_does_not_go_on_with_the_draws_of_its_parent(stub: Stub):
+    script = """
+    from lipservice_dagster_tests.sampler.api_stub import POLICY, document
+    served = document({**POLICY, "pattern_rates": [{"signature": "a" * 16, "template": "tick <*>", "rate": 0.001}]})
+    sampler = Sampler("shop", team_id=1, environment="production", url="", policy=served)
+    sampler.decide("tick 1")
+    for _ in range(4):
+        if os.fork() == 0:
+            print(next(n for n in range(3000) if sampler.decide("tick 1").keep), flush=True)
+            os._exit(0)
+        os.wait()
+    """
+    assert len(set(run(stub, script).stdout.split())) > 1  # the first log that is kept is at any of a thousand places
+
+
 def test_a_signals_handler_may_log_while_its_thread_counts(stub: Stub):
     script = """
     import signal

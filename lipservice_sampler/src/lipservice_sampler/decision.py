@@ -320,7 +320,8 @@ def keeps(rate: float, key: bytes) -> bool:
 
     The key's hash, read as a number in [0, 1), lies below the rate: the same key gives the same answer in every
     process, and a key kept at one rate is kept at any higher one. The key must tell logs apart (a record's id, or trace
-    and span with a counter): logs that share a key share their fate. Rates outside [0, 1] count as the nearer end.
+    and span with a counter): logs that share a key share their fate. Logs without one are better drawn
+    evenly (`lipservice_sampler.draws`). Rates outside [0, 1] count as the nearer end.
     """
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") < rate * 2.0**64
 

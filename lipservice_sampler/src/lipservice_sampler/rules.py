@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from .decision import Decision, decide, indexed
+from .draws import EvenDraw
 from .matching import Matcher
 from .overlay import Overlay
 from .served import LIVE, Served
@@ -55,10 +56,11 @@ class Step(NamedTuple):
 class Cell:
     """The decisions for a pattern at a severity: ``first`` for the first ``limit`` logs of an hour, ``then`` after.
 
-    ``tally`` is where its logs are counted now, as long as ``span`` is that of the tallies.
+    ``tally`` is where its logs are counted now, ``draw`` what those without a trace are drawn by, as long as ``span``
+    is that of the tallies.
     """
 
-    __slots__ = ("counted", "first", "key", "limit", "sampled", "span", "tally", "then")
+    __slots__ = ("counted", "draw", "first", "key", "limit", "sampled", "span", "tally", "then")
 
     def __init__(
         self, key: tuple[str | None, str | None, str], limit: int, counted: tuple[str, int], first: Step, then: Step
@@ -71,6 +73,7 @@ class Cell:
         self.sampled = min(first.rate, then.rate) < 1.0
         self.span: object = None
         self.tally: list[int] = []
+        self.draw: EvenDraw
 
 
 class Pattern:

@@ -23,6 +23,7 @@ from typing import Any
 from . import client, served
 from .counts import Key, Tallies
 from .decision import error_like, keeps, severity_name
+from .draws import Draws
 from .rules import ERROR_LIKE, EXCEPTION, PLAIN, Prepared, Rules, Verdict
 from .text import repair
 from .words import Words
@@ -52,8 +53,11 @@ class Sampler:
             False: none is kept.
         report_seconds: seconds between two reports of statistics, about.
         timeout: seconds a request may wait for the API, in the background.
-        seed: makes the choice among logs without a trace repeatable.
+        seed: makes the choice among logs without a trace repeatable, where they come in the same order.
         clock: the time in seconds since 1970.
+
+    Logs without a trace are drawn evenly (`draws.EvenDraw`), those of a pattern at a severity together: of as many as
+    rates add up to one for, one is kept. So their rebuilt count is off by less than one draw in each process.
 
     Raises ValueError for a URL that is none, and `served.ServedError` for a policy that is not valid. Starting it waits
     for nothing but the file of the last policy; the thread in the background begins with the first log.
@@ -83,7 +87,7 @@ class Sampler:
         self._seed = seed
         self._clock = clock
         self._lock = threading.RLock()  # a signal's handler may log while its thread counts
-        self._random = random.Random(seed)  # noqa: S311
+        self._draws = Draws(random.Random(seed).random)  # noqa: S311
         self._words = Words()
         self._tallies = Tallies()
         self._since = clock()
@@ -109,7 +113,8 @@ class Sampler:
             message: the text as it will be stored.
             severity: in any spelling of `decision.severity_name`.
             trace_id: logs of a trace are kept by one number, so that of two the one with the higher rate is kept
-                whenever the other is. Without one, each log is kept or not by itself.
+                whenever the other is. Without one, a log is kept with the same probability, by an even draw among
+                those of its pattern and severity.
             exception: the log carries an exception, which makes it an error.
 
         Never raises: a log whose decision fails is kept.
@@ -141,9 +146,9 @@ class Sampler:
                 tallies.turn(rules.label, now)
             step = cell.first if cell.limit and tallies.is_first(cell) else cell.then
             rate = step.rate
-            kept = rate >= 1.0 or (self._random.random() < rate if key is None else keeps(rate, key))
             if cell.span is not tallies.span:
-                cell.span, cell.tally = tallies.span, tallies.of(cell.key)
+                cell.span, cell.tally, cell.draw = tallies.span, tallies.of(cell.key), self._draws.of(cell.key)
+            kept = rate >= 1.0 or (cell.draw.keeps(rate) if key is None else keeps(rate, key))
             tally = cell.tally
             tally[0] += 1
             tally[2] += size
@@ -248,12 +253,12 @@ class Sampler:
         self._lock.release()
 
     def _in_child(self) -> None:
-        """A process of its own: what the parent counted is the parent's, and so is its thread."""
+        """A process of its own: what the parent counted is the parent's, and so are its thread and its draws."""
         self._lock = threading.RLock()
         self._tallies = Tallies()
         self._since = self._clock()
         self._worker = None
-        self._random = random.Random(None if self._seed is None else f"{self._seed} {os.getpid()}")  # noqa: S311
+        self._draws = Draws(random.Random(None if self._seed is None else f"{self._seed} {os.getpid()}").random)  # noqa: S311
 
 
 def trace_key(trace_id: TraceId) -> bytes | None:

@@ -1,0 +1,102 @@
+"""Even draws: each log with its rate exactly, never more than one draw astray, and no rhythm of the logs shows."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import accumulate
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lipservice_sampler import draws
+from lipservice_sampler.draws import Draws, EvenDraw
+
+RATES = st.one_of(
+    st.sampled_from([0.0, 1.0, 0.5, 0.25, 0.1, 1 / 3, 0.7, 0.95, 1e-6]), st.floats(0.0, 1.0, allow_subnormal=False)
+)
+FAR = 5.0
+"""Standard errors that no estimate strays by chance."""
+
+
+def fresh(seed: int) -> EvenDraw:
+    return EvenDraw(random.Random(seed).random)
+
+
+@given(st.lists(RATES, min_size=1, max_size=300), st.integers(0, 2**32))
+@example([0.5] * 100, 0)
+@example([0.95, 0.1] * 50, 0)
+def test_after_every_log_what_is_kept_and_the_sum_of_the_rates_differ_by_less_than_one(rates, seed):
+    draw = fresh(seed)
+    kept = 0
+    for rate, asked in zip(rates, accumulate(rates), strict=True):
+        kept += draw.keeps(rate)
+        assert abs(kept - asked) < 1 + 1e-9
+
+
+@settings(max_examples=15)
+@given(st.lists(RATES, min_size=1, max_size=12), st.integers(0, 2**32))
+@example([0.7] * 10, 0)
+@example([0.3, 0.95, 0.1, 0.6, 0.6, 1 / 3], 0)
+@example([0.999, 0.001, 0.5, 0.999], 0)
+def test_every_log_is_kept_with_its_rate_whatever_came_before(rates, seed):
+    chance = random.Random(seed)
+    runs = 4000
+    kept = np.zeros(len(rates))
+    for _ in range(runs):
+        draw = EvenDraw(chance.random)
+        kept += [draw.keeps(rate) for rate in rates]
+    asked = np.array(rates)
+    error = np.sqrt(np.maximum(asked * (1 - asked), 1 / runs) / runs)
+    assert (np.abs(kept / runs - asked) < FAR * error).all()
+
+
+@pytest.mark.parametrize("of", [2, 4, 16, 64])
+def test_one_log_of_each_stretch_is_kept_and_its_place_is_random(of: int):
+    draw = fresh(of)
+    stretches = 2000
+    places = np.zeros(of)
+    for _ in range(stretches):
+        found = [draw.keeps(1 / of) for _ in range(of)]
+        assert sum(found) == 1  # these rates add up to one exactly
+        places += found
+    expected = places.sum() / of
+    assert ((places - expected) ** 2).sum() / expected < of + FAR * math.sqrt(2 * of)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 1 / 7])
+@pytest.mark.parametrize("every", [2, 3, 7, 10, 20])
+def test_logs_that_come_in_a_rhythm_are_kept_at_the_rate_like_all(rate: float, every: int):
+    draw = fresh(every)
+    logs = 58_800
+    kept = np.array([draw.keeps(rate) for _ in range(logs)]).reshape(-1, every).mean(axis=0)
+    assert (np.abs(kept - rate) < FAR * math.sqrt(rate * (1 - rate) / (logs / every))).all()
+
+
+def test_draws_that_begin_anew_are_independent():
+    chance = random.Random(4)
+    runs, both, one = 20_000, 0, 0
+    for _ in range(runs):
+        first, second = EvenDraw(chance.random), EvenDraw(chance.random)
+        a, b = first.keeps(0.3), second.keeps(0.3)
+        both, one = both + (a and b), one + a
+    assert abs(both / runs - 0.09) < FAR * math.sqrt(0.09 * 0.91 / runs)
+    assert abs(one / runs - 0.3) < FAR * math.sqrt(0.21 / runs)
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(0.0, False), (-1.0, False), (1.0, True), (7.0, True)])
+def test_a_rate_at_an_end_or_outside_leaves_nothing_to_chance(rate: float, kept: bool):
+    draw = fresh(1)
+    assert [draw.keeps(rate) for _ in range(10)] == [kept] * 10
+
+
+def test_a_name_has_one_draw_and_not_too_many_are_remembered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(draws, "MOST_DRAWS", 10)
+    known = Draws(random.Random(1).random)
+    first = known.of("a")
+    assert known.of("a") is first
+    for n in range(100):
+        known.of(n)
+    assert len(known._known) <= 10
