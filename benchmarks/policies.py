@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from benchmarks.measure import table
 from benchmarks.samplers import (
     OURS,
     PEERS,
+    PROCESSES,
     SCOPE,
     STAMP,
+    TRACED,
     Day,
     Kept,
     Logs,
@@ -47,7 +49,11 @@ from lipservice_dagster.sources.clickhouse import embedded
 SHARES = (0.1, 0.2)
 LOGS = 300_000
 UNTIL, DAYS, JUDGED = date(2026, 9, 10), 13, 6
-EVENTS = 12
+EVENTS, ROUNDS = 12, 2
+DYNAMIC = PEERS[-1]
+OURS_ALONE, DYNAMIC_EVEN = f"{OURS}'s rates, drawn one by one", f"{DYNAMIC}'s rates, drawn evenly"
+NAMES = (OURS, *PEERS, OURS_ALONE, DYNAMIC_EVEN)
+OTHER_PROCESSES = (1, 16)
 ONE = timedelta(days=1)
 LEAST_SHARE = 0.01
 
@@ -56,13 +62,18 @@ def run(data: Path | None) -> str:
     """The section's Markdown."""
     parts = [
         "## Policies",
-        "Rates made without a day are applied to its logs, each log by the hash of its key (`lipservice_sampler`), the"
-        " same keys for all. Ours are the policies of the day before, judged by rules, without a ramp, of a team that"
-        " has a budget for its services together. The peers' rates are scaled on the day itself to the bytes that ours"
-        " keeps of the team's day: one rate for all; debug 0.05, info 0.2, warn 0.5 and errors whole; and dynsampler's,"
-        " whose goal for a pattern in an hour goes with the logarithm of its moving average (weight 0.5) of the hours"
-        f" before, what is new being kept whole. A log that is drawn costs {STAMP} octets more, by which it tells its"
-        " rate, whoever drew it.",
+        "Rates made without a day are applied to its logs. Ours are the policies of the day before, judged by rules,"
+        " without a ramp, of a team that has a budget for its services together. The peers' rates are scaled on the day"
+        " itself to the bytes that ours keeps of the team's day: one rate for all; debug 0.05, info 0.2, warn 0.5 and"
+        " errors whole; and dynsampler's, whose goal for a pattern in an hour goes with the logarithm of its moving"
+        " average (weight 0.5) of the hours before, what is new being kept whole. A log that is drawn costs"
+        f" {STAMP} octets more, by which it tells its rate, whoever drew it.",
+        "Each draws as it does in the field. The peers draw each log by itself, here by the hash of its key, the same"
+        " for all. Ours draws a log that carries a trace by that hash too, standing for the trace's, and the logs of a"
+        f" pattern at a severity without one evenly, with the sampler's own code, in each of {PROCESSES} processes of a"
+        " service and environment by itself; a log is written by one of them at random. What comes of the rates and"
+        " what of the draws is told apart by two more rows: our rates drawn one by one, and dynsampler's drawn evenly"
+        " (a pattern's logs without a trace in each process). Standard errors are those of each one's draw.",
         *_demo(),
     ]
     loghub = data / "loghub" if data is not None else None
@@ -104,10 +115,10 @@ def errors_of(at: Day, kept: Kept) -> np.ndarray:
     return relative
 
 
-def standard_errors(at: Day, rates: Rates) -> np.ndarray:
+def standard_errors(at: Day, rates: Rates, processes: int = PROCESSES) -> np.ndarray:
     """(patterns,): relative standard error of each pattern's rebuilt count."""
     variance = np.zeros(len(at.signatures))
-    np.add.at(variance, at.pattern, rates.variance(frames.hours_matrix(at.raw)))
+    np.add.at(variance, at.pattern, rates.variance(frames.hours_matrix(at.raw), at.traced, processes))
     relative: np.ndarray = np.sqrt(variance) / at.signatures["weighted_logs"].to_numpy(float)
     return relative
 
@@ -142,13 +153,15 @@ class Tally:
 class Comparison:
     """All samplers at one share of the bytes; the lists hold (patterns,) a day."""
 
-    tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in (OURS, *PEERS)})
+    tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in NAMES})
     counts: list[np.ndarray] = field(default_factory=list)
     worth: list[np.ndarray] = field(default_factory=list)
     sampled: list[np.ndarray] = field(default_factory=list)
     all_bytes: list[np.ndarray] = field(default_factory=list)
     kept_bytes: list[np.ndarray] = field(default_factory=list)
     days: list[str] = field(default_factory=list)
+    traced: list[np.ndarray] = field(default_factory=list)
+    by_processes: dict[int, list[np.ndarray]] = field(default_factory=lambda: {n: [] for n in OTHER_PROCESSES})
 
     def add(self, at: Day, made: dict[tuple[str, str], Policy], logs: Logs) -> None:
         """One day by the policies of the day before."""
@@ -156,6 +169,10 @@ class Comparison:
         worth = {j.signature: j.worth for j in rules.advise(at.signatures, cluster(at.signatures))}
         before = counts_before(at)
         samplers = {OURS: mine, **peers(at, before, mine)}
+        samplers |= {
+            OURS_ALONE: replace(mine, stream=None),
+            DYNAMIC_EVEN: replace(samplers[DYNAMIC], stream=at.pattern),
+        }
         self.counts.append(at.signatures["weighted_logs"].to_numpy(float))
         self.worth.append(np.array([worth[s] for s in at.signatures["signature"]]))
         self.sampled.append(sampled(at, mine))
@@ -169,7 +186,11 @@ class Comparison:
         self.kept_bytes.append(spent)
         stamps = STAMP * at.signatures["weighted_logs"].to_numpy(float)
         self.all_bytes.append(at.signatures["weighted_bytes"].to_numpy(float) + stamps)
-        self.days.append(f"{at.team_id} {at.day}")
+        self.days.append(f"{at.team_id} {at.day} {len(self.days)}")
+        named = at.signatures["service"]
+        self.traced.append(np.array([TRACED.get(service, 0.0) for service in named]))
+        for n, errors in self.by_processes.items():
+            errors.append(standard_errors(at, ours(at, made, n), n))
 
     def _of_sampled(self, of_days: list[np.ndarray]) -> np.ndarray:
         """What belongs to the patterns that ours samples."""
@@ -181,9 +202,17 @@ class Comparison:
         order = np.argsort(self._of_sampled(self.counts), kind="stable")
         return np.array_split(of_sampled[order], 10)
 
-    def by_decile(self, name: str) -> np.ndarray:
-        """(10,): the median relative standard error, by decile of count of the patterns that ours samples."""
-        return np.array([np.median(part) for part in self._ordered(self._of_sampled(self.tallies[name].errors))])
+    def by_decile(self, errors: list[np.ndarray]) -> np.ndarray:
+        """(10,): the median of these errors, by decile of count of the patterns that ours samples."""
+        return np.array([np.median(part) for part in self._ordered(self._of_sampled(errors))])
+
+    def apart(self, name: str) -> list[np.ndarray]:
+        """(10,) twice, each decile's median ratio to uniform's error, of patterns of services that trace nothing and of
+        those of the others."""
+        ratios, traced = self._of_sampled(self.tallies[name].errors), self._of_sampled(self.traced) > 0
+        ratios = ratios / self._of_sampled(self.tallies["uniform"].errors)
+        pairs = list(zip(self._ordered(ratios), self._ordered(traced), strict=True))
+        return [np.array([np.median(r[t == has]) for r, t in pairs]) for has in (False, True)]
 
     def deciles(self) -> list[str]:
         """The counts that each decile reaches up to."""
@@ -204,7 +233,7 @@ class Comparison:
             self._of_sampled(list(np.split(np.repeat(self.days, sizes), np.cumsum(sizes)[:-1]))), return_inverse=True
         )[1]
         lower = self._ordered(np.arange(len(counts)))[:8]
-        uniform, least = self.by_decile("uniform"), PolicySettings().min_rate
+        uniform, least = self.by_decile(self.tallies["uniform"].errors), PolicySettings().min_rate
         left = np.bincount(place, kept - least * bytes_)
         unit = left.max()
         parts = np.zeros((len(lower), len(counts)))
@@ -224,6 +253,10 @@ class Comparison:
             return -1.0 if found.status == 0 else 1.0
 
         return float(bisect(excess, 0.01, 10.0, xtol=1e-3))
+
+    def traced_by_decile(self) -> list[str]:
+        """The share of each decile's patterns that are of services that trace some of their logs."""
+        return [f"{(part > 0).mean():.0%}" for part in self._ordered(self._of_sampled(self.traced))]
 
     def bytes_by_decile(self) -> list[str]:
         """Of the bytes of what ours samples, the share in each decile."""
@@ -252,16 +285,20 @@ def _demo() -> list[str]:
             before, today, window = (raw[m] for m in (raw["day"] < day - ONE, raw["day"] == day, raw["day"] < day))
             day_before = day_of(raw[raw["day"] == day - ONE], before)
             made = {share: policies(day_before, share) for share in SHARES}
-            at = day_of(with_events(today, np.random.default_rng([team, day.toordinal(), 0])), window)
-            logs = logs_of(at)
-            happened += EVENTS
-            for share in SHARES:
-                found[share].add(at, made[share], logs)
+            for turn in range(ROUNDS):
+                at = day_of(with_events(today, np.random.default_rng([team, day.toordinal(), turn])), window)
+                logs = logs_of(at, turn=turn)
+                happened += EVENTS
+                for share in SHARES:
+                    found[share].add(at, made[share], logs)
     intro = (
-        f"**Demo days**: the last {JUDGED} of {DAYS} days of three teams, {LOGS:,} logs a day, each with {EVENTS}"
-        f" events put in ({happened} in all: a pattern 2, 3 or 5 times as often or as seldom for 1 to 6 hours)"
-        " beside the demo's own incidents. An anomaly that is reported of the whole logs is found again where the same"
-        " is reported of the same series in hours that overlap; one that is not reported of the whole logs is added."
+        f"**Demo days**: the last {JUDGED} of {DAYS} days of three teams, {LOGS:,} logs a day, each {ROUNDS} times"
+        f" with {EVENTS} events put in ({happened} in all: a pattern 2, 3 or 5 times as often or as seldom for 1 to 6"
+        " hours) beside the demo's own incidents. Their services' logs carry a trace as the demo's do: of"
+        f" {sum(share == 0 for share in TRACED.values())} of {len(TRACED)} services none, of the others"
+        f" {min(filter(None, TRACED.values())):.0%} to {max(TRACED.values()):.0%}. An anomaly that is reported of the"
+        " whole logs is found again where the same is reported of the same series in hours that overlap; one that is"
+        " not reported of the whole logs is added."
     )
     return [intro, *(text for share in SHARES for text in (_kept(found[share], share), _counts(found[share])))]
 
@@ -330,19 +367,27 @@ def _kept(found: Comparison, share: float) -> str:
 
 
 def _counts(found: Comparison) -> str:
-    uniform = found.by_decile("uniform")
-    rows = [["uniform", *(f"{e:.4f}" for e in uniform)]]
-    rows += [
-        [f"{name} ÷ uniform", *(f"{e:.2f}" for e in found.by_decile(name) / uniform)]
-        for name in (OURS, *PEERS)
-        if name != "uniform"
-    ]
+    def against(name: str, errors: list[np.ndarray], uniform: list[np.ndarray]) -> list[str]:
+        return [f"{name} ÷ uniform", *(f"{e:.2f}" for e in found.by_decile(errors) / found.by_decile(uniform))]
+
+    tallies = found.tallies
+    uniform = tallies["uniform"]
+    rows = [["uniform", *(f"{e:.4f}" for e in found.by_decile(uniform.errors))]]
+    rows += [against(name, tally.errors, uniform.errors) for name, tally in tallies.items() if name != "uniform"]
+    for n, errors in found.by_processes.items():
+        rows.append(against(f"{OURS} in {n} {'process' if n == 1 else 'processes'}", errors, uniform.errors))
+    for what, ratios in zip(("nothing", "some logs"), found.apart(OURS), strict=True):
+        rows.append([f"{OURS}, where a service traces {what}", *(f"{r:.2f}" for r in ratios)])
+    rows += [against(f"drawn: {name}", tallies[name].drawn, uniform.drawn) for name in (OURS, *PEERS[1:])]
+    rows.append(["patterns of services that trace some", *found.traced_by_decile()])
     rows.append(["share of their bytes", *found.bytes_by_decile()])
     return (
         "The median relative standard error of the patterns that ours samples, by decile of their count (up to the"
-        " count named). With these bytes of each team's day, no rates, and be they chosen knowing the day, bring the"
-        f" patterns of the lower eight deciles below {found.least_ratio(1.0):.2f} of uniform's median, nor half of"
-        f" each of these deciles below {found.least_ratio(0.5):.2f}, were all others left at the least rate:\n\n"
+        " count named), and that of the errors in fact drawn. Logs with a trace are kept or lost by the trace's hash,"
+        " so drawn one by one; those without are what is drawn evenly. Were all logs drawn one by one, no rates, and be"
+        " they chosen knowing the day, would with these bytes of each team's day bring the patterns of the lower eight"
+        f" deciles below {found.least_ratio(1.0):.2f} of uniform's median, nor half of each of these deciles below"
+        f" {found.least_ratio(0.5):.2f}, were all others left at the least rate:\n\n"
         + table(["up to", *found.deciles()], rows)
     )
 

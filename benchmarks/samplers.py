@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -28,12 +29,21 @@ from lipservice_dagster.core.replay import replay
 from lipservice_dagster.core.series import Series
 from lipservice_dagster.core.signatures import signatures_of
 from lipservice_dagster.core.window import day_series
+from lipservice_dagster.local.demo_logs import CATALOGUE
+from lipservice_sampler.draws import EvenDraw
+from lipservice_sampler.matching import Matcher
 from lipservice_sampler.records import stamp_octets
 
 OURS = "LipService"
 PEERS = ("uniform", "severity only", "dynsampler, EMA")
 SEVERITY_RATES = {"trace": 0.05, "debug": 0.05, "info": 0.2, "warn": 0.5, "error": 1.0, "fatal": 1.0}
 SCOPE = ["service", "environment"]
+TRACED = {service.name: service.traced for team in CATALOGUE for service in team.services}
+"""The share of a demo service's logs that carries a trace; other services' carry none."""
+
+PROCESSES = 4
+"""Processes of each service and environment; a log is written by one of them at random."""
+
 STAMP = stamp_octets(0.1234)
 """Octets that tell the rate of a log that was drawn, for all samplers alike: unstamped, no count can be rebuilt."""
 
@@ -61,13 +71,23 @@ class Day:
         per_log: np.ndarray = (self.raw["weighted_bytes"] / self.raw["weighted_logs"]).to_numpy()
         return per_log
 
+    @property
+    def traced(self) -> np.ndarray:
+        """(R,): the share of each row's logs that carries a trace."""
+        return np.array([TRACED.get(service, 0.0) for service in self.raw["service"]])
+
 
 @dataclass(frozen=True)
 class Rates:
-    """Of R rows in 24 hours, (R, 24): ``first`` logs that are kept for sure, and the rate of the others."""
+    """Of R rows in 24 hours, (R, 24): ``first`` logs that are kept for sure, and the rate of the others.
+
+    ``stream`` (R,): numbers of the streams that logs without a trace are drawn evenly by, in each process by itself;
+    None where each log is drawn by itself.
+    """
 
     first: np.ndarray
     rate: np.ndarray
+    stream: np.ndarray | None = None
 
     def kept(self, hours: np.ndarray) -> np.ndarray:
         """(R, 24): logs of these that are expected to be kept."""
@@ -82,10 +102,44 @@ class Rates:
         kept: np.ndarray = first * per_log[:, None] + drawn * (per_log[:, None] + STAMP * (self.rate < 1))
         return kept
 
-    def variance(self, hours: np.ndarray) -> np.ndarray:
-        """(R,): variance of the count that is rebuilt, Σ n (1 - p) / p."""
-        variance: np.ndarray = ((hours - np.minimum(self.first, hours)) * (1 / self.rate - 1)).sum(axis=1)
-        return variance
+    def variance(self, hours: np.ndarray, traced: np.ndarray, processes: int) -> np.ndarray:
+        """(R,): variance of the count that is rebuilt; of a stream's rows, the sum is that of the stream.
+
+        Of logs drawn by themselves it is Σ n (1 - p) / p. Those of a stream lie on a line of length t, the sum of their
+        rates, of which each unit interval has one point. A stretch of the line with w(t) = 1 / p(t) logs to a unit of
+        it adds ∫ w² - (∫ w)² within each interval: of whole intervals at one rate nothing, so what remains are the
+        changes of rate and both ends. The day finds the stream anywhere in an interval: two points of the line a
+        distance x apart share one with probability (1 - |x|)⁺, so that the mean variance is
+
+            ∫ w(t)² dt - ∬ w(t) w(t') (1 - |t - t'|)⁺ dt dt',
+
+        at one rate m - m² + m³/3 draws² for a day with m ≤ 1 draws, and 1/3 draws² for every longer one.
+        ``traced`` (R,) is the share of logs that is drawn by itself anyway, by the hash of the trace.
+        """
+        left = hours - np.minimum(self.first, hours)
+        alone: np.ndarray = (left * (1 / self.rate - 1)).sum(axis=1)
+        if self.stream is None:
+            return alone
+        drawn = left * (1 - traced[:, None]) * (self.rate < 1) / processes
+        logs, length = np.zeros((2, int(self.stream.max()) + 1, frames.HOURS))
+        np.add.at(logs, self.stream, drawn)
+        np.add.at(length, self.stream, drawn * self.rate)
+        share = np.divide(
+            drawn.sum(axis=1), logs.sum(axis=1)[self.stream], out=np.zeros(len(drawn)), where=drawn.any(1)
+        )
+        return alone * traced + processes * _even_variance(logs, length)[self.stream] * share
+
+
+def _even_variance(logs: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """(streams,): of logs (streams, 24) that take so much of their lines; the formula of `Rates.variance`."""
+    weight = np.divide(logs, length, out=np.zeros_like(logs), where=length > 0)
+    ends = np.pad(np.cumsum(length, axis=1), ((0, 0), (1, 0)))
+    steps = np.diff(np.pad(weight, ((0, 0), (1, 1))), axis=1)
+    apart = np.abs(ends[:, :, None] - ends[:, None, :])
+    # The second integral of (1 - |x|)⁺: the double integral is a sum of it over the places where w steps.
+    kernel = np.where(apart < 1, apart**2 / 2 - apart**3 / 6, apart / 2 - 1 / 6)
+    variance: np.ndarray = (weight * logs).sum(axis=1) + np.einsum("si,sij,sj->s", steps, kernel, steps)
+    return np.maximum(variance, 0.0)
 
 
 def pattern_of(raw: pd.DataFrame, signatures: pd.DataFrame, members: pd.DataFrame) -> np.ndarray:
@@ -131,14 +185,25 @@ def policies(at: Day, share: float) -> dict[tuple[str, str], Policy]:
     return {(policy.service, policy.environment): policy for policy in made}
 
 
-def ours(at: Day, made: dict[tuple[str, str], Policy]) -> Rates:
-    """What these policies decide over the day."""
+def ours(at: Day, made: dict[tuple[str, str], Policy], processes: int = PROCESSES) -> Rates:
+    """What these policies decide over the day in each of so many processes, which draw evenly.
+
+    The first logs of an hour of a pattern that is not listed are kept in each process. Together are drawn the logs of a
+    listed pattern, or of a masked message that is not listed, at a severity.
+    """
     first, rate = np.zeros((len(at.raw), frames.HOURS)), np.ones((len(at.raw), frames.HOURS))
+    names: list[tuple[str, ...]] = [()] * len(at.raw)
     for scope, part in at.raw.groupby(SCOPE, sort=True):
-        if policy := made.get((str(scope[0]), str(scope[1]))):
+        policy = made.get((str(scope[0]), str(scope[1])))
+        matcher = Matcher({entry.template for entry in policy.pattern_rates} if policy else ())
+        for i, severity, message in zip(part.index, part["severity"], part["message"], strict=True):
+            template = matcher.match(message)
+            listed = ("unlisted", message) if template is None else ("listed", template)
+            names[i] = (str(scope[0]), str(scope[1]), *listed, severity)
+        if policy:
             found = replay(part, document(policy))
-            first[part.index], rate[part.index] = found.sure, found.rate
-    return Rates(first, rate)
+            first[part.index], rate[part.index] = found.sure * processes, found.rate
+    return Rates(first, rate, pd.factorize(pd.Series(names))[0])
 
 
 def peers(at: Day, before: np.ndarray, mine: Rates) -> dict[str, Rates]:
@@ -225,24 +290,43 @@ def dynsampler_rates(averages: np.ndarray, share: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Logs:
-    """Every log of a day, L of them: its row, its hour, its place in both, and its key's hash in [0, 1)."""
+    """Every log of a day, L of them, in no order but by row and hour.
+
+    Its row, its hour, its place among both; the hash of its key in [0, 1); whether it carries a ``trace``; the
+    ``process`` that wrote it, and when in its hour, ``moment`` in [0, 1). ``seed`` is that of the even draws.
+    """
 
     row: np.ndarray
     hour: np.ndarray
     place: np.ndarray
     hash: np.ndarray
+    trace: np.ndarray
+    process: np.ndarray
+    moment: np.ndarray
+    seed: str
 
 
-def logs_of(at: Day) -> Logs:
-    """The logs of a day that was not sampled; a key tells team, day, row, hour and place."""
+def logs_of(at: Day, processes: int = PROCESSES, turn: int = 0) -> Logs:
+    """The logs of a day that was not sampled; a key tells team, day, turn, row, hour and place."""
     hours = frames.hours_matrix(at.raw).astype(np.int64)
     row, hour = (np.repeat(x.ravel(), hours.ravel()) for x in np.indices(hours.shape))
     starts = np.cumsum(hours.ravel()) - hours.ravel()
     place = np.arange(len(row)) - np.repeat(starts, hours.ravel())
-    start = f"{at.team_id}|{at.day}|".encode()
+    seed = f"{at.team_id}|{at.day}|{turn}|"
+    start = seed.encode()
     # As `lipservice_sampler.decision.keeps` reads a key, once for all rates.
     hashes = b"".join(hashlib.blake2b(start + b"%d" % i, digest_size=8).digest() for i in range(len(row)))
-    return Logs(row, hour, place, np.frombuffer(hashes, dtype=">u8") / 2.0**64)
+    rng = np.random.default_rng([at.team_id, at.day.toordinal(), processes, turn])
+    return Logs(
+        row=row,
+        hour=hour,
+        place=place,
+        hash=np.frombuffer(hashes, dtype=">u8") / 2.0**64,
+        trace=rng.random(len(row)) < at.traced[row],
+        process=rng.integers(0, processes, len(row)),
+        moment=rng.random(len(row)),
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True)
@@ -256,11 +340,16 @@ class Kept:
 
 
 def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
-    """Each log is kept where its key's hash lies below its rate."""
+    """What is kept of the logs: where the key's hash lies below the rate, or by the even draw of the log's stream."""
     shape = (len(at.raw), frames.HOURS)
     sure = logs.place < rates.first[logs.row, logs.hour]
     rate = np.where(sure, 1.0, rates.rate[logs.row, logs.hour])
     kept = logs.hash < rate
+    if rates.stream is not None:
+        at_once = np.flatnonzero(~logs.trace & (rate < 1))
+        stream = rates.stream[logs.row] * (int(logs.process.max(initial=0)) + 1) + logs.process
+        order = at_once[np.lexsort([x[at_once] for x in (logs.moment, logs.hour, stream)])]
+        kept[order] = evenly(stream[order].tolist(), rate[order].tolist(), random.Random(logs.seed))
     cell = logs.row[kept] * frames.HOURS + logs.hour[kept]
     size = len(at.raw) * frames.HOURS
     return Kept(
@@ -268,3 +357,18 @@ def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
         np.bincount(cell, 1 / rate[kept], minlength=size).reshape(shape),
         np.bincount(cell, rate[kept] < 1, minlength=size).reshape(shape),
     )
+
+
+def evenly(stream: list[int], rate: list[float], numbers: random.Random) -> list[bool]:
+    """Whether each of these logs, sorted by stream and time, is kept by the sampler's own even draw.
+
+    The day finds every stream amid an interval: a log before it had a rate of its own, anywhere in [0, 1).
+    """
+    kept = []
+    present, draw = -1, EvenDraw(numbers.random)
+    for of_log, p in zip(stream, rate, strict=True):
+        if of_log != present:
+            present, draw = of_log, EvenDraw(numbers.random)
+            draw.keeps(numbers.random())
+        kept.append(draw.keeps(p))
+    return kept

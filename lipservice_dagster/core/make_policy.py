@@ -117,9 +117,10 @@ def _policy(team_id: int, day: date, problem: Problem, goal: Found, now: Found, 
     )
     budget, effect = now.budget, expected_effect(policy, rows, problem.people, problem.at)
     # The first logs of an hour of patterns that are not listed are kept by no rate of the optimiser's: where they take
-    # the policy beyond its budget, they are needed.
-    beyond = effect.kept_bytes > now.in_force_bytes * (1 + 1e-9) + 0.01
+    # the policy beyond its budget, they are needed: a budget of logs by its logs too, as its bytes reckon with stamps.
     kept = effect.kept_bytes if budget.unit == "bytes" else effect.kept_logs
+    pairs = (kept, now.in_force), (effect.kept_bytes, now.in_force_bytes)
+    beyond = any(what > most * (1 + 1e-9) + 0.01 for what, most in pairs)
     expected = effect.model_copy(
         update={
             "budget_kind": budget.kind,
@@ -127,7 +128,7 @@ def _policy(team_id: int, day: date, problem: Problem, goal: Found, now: Found, 
             "budget_needed": round(max(now.needed, kept) if beyond else now.needed, 3),
             "budget_bytes": round(budget.amount, 3) if budget.unit == "bytes" else None,
             "budget_logs": round(budget.amount, 3) if budget.unit == "logs" else None,
-            "budget_in_force": round(effect.kept_bytes if beyond else now.in_force_bytes, 3),
+            "budget_in_force": round(max(effect.kept_bytes, now.in_force_bytes) if beyond else now.in_force_bytes, 3),
         }
     )
     on_the_way = ramp and Ramp(

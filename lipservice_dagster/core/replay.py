@@ -175,7 +175,8 @@ def thinned(rows: pd.DataFrame, replayed: Replay, seed: str) -> pd.DataFrame:
     """One draw of what the policy leaves of the rows: rows of `frames.RAW_LOGS` with their weights; those left without
     a log are not in it.
 
-    Each log is kept on its own (a binomial draw an hour), and those kept weigh 1/p; the fraction of a weighted count
+    Each log is kept on its own (a binomial draw an hour, which errs on the safe side where the edge draws evenly; see
+    `core.sampling`), and those kept weigh 1/p; the fraction of a weighted count
     that is no whole log is carried over undrawn. ``seed`` is any text: the same rows and seed give the same draw.
     """
     random = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))

@@ -5,9 +5,11 @@ logs in the day, the Horvitz–Thompson estimate of their count, Σ 1/p_i over t
 
     variance  n_i (1 - p_i) / p_i,   relative variance  (1/p_i - 1) / n_i.
 
-(Cochran, Sampling Techniques, chs. 5 and 9A; Horvitz and Thompson 1952.) With w_i the worth of pattern i, b_i what it
-costs in the day (its bytes, or n_i where the budget is one of logs), f_i its floor, u_i its ceiling (1, or what a
-person capped it at) and B the budget, the rates
+(Cochran, Sampling Techniques, chs. 5 and 9A; Horvitz and Thompson 1952.) The sampler draws logs without a trace evenly
+(`lipservice_sampler.draws`), with far less variance in a pattern's count; rates and backtests reckon with the greater
+one, which holds for traced logs, for collectors, and for any part of a pattern that is counted by itself. With w_i the
+worth of pattern i, b_i what it costs in the day (its bytes, or n_i where the budget is one of logs), f_i its floor, u_i
+its ceiling (1, or what a person capped it at) and B the budget, the rates
 
     minimise  Σ w_i (1/p_i - 1) / n_i   subject to   Σ b_i p_i ≤ B,  f_i ≤ p_i ≤ u_i.
 

@@ -38,7 +38,7 @@ def build(
         partitions=partitions,
         fills=["policies"],
         kinds={"python", "postgres"},
-        code_version="5",
+        code_version="6",
         pool=LLM_POOL if model else None,
     )
     def policies(

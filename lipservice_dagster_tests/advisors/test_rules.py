@@ -113,7 +113,7 @@ def test_every_rule_has_a_known_category_and_a_sentence():
         assert rule.reason.endswith(".")
 
 
-@pytest.mark.parametrize(("worth", "number"), [("noise", 0.05), ("must_keep", 1.0), (0.5, 0.5)])
+@pytest.mark.parametrize(("worth", "number"), [("noise", 0.1), ("must_keep", 1.0), (0.5, 0.5)])
 def test_a_judgement_takes_worth_as_number_or_level(worth, number):
     assert Judgement(signature="a", worth=worth, category="other", reason="r").worth == number
 
@@ -124,6 +124,6 @@ def test_a_worth_out_of_bounds_is_refused(worth):
         Judgement(signature="a", worth=worth, category="other", reason="r")
 
 
-@pytest.mark.parametrize(("worth", "level"), [(0.0, "noise"), (0.1, "low"), (0.69, "normal"), (0.99, "high")])
+@pytest.mark.parametrize(("worth", "level"), [(0.0, "noise"), (0.15, "low"), (0.69, "normal"), (0.99, "high")])
 def test_the_level_of_a_worth_is_the_highest_it_reaches(worth, level):
     assert Judgement(signature="a", worth=worth, category="other", reason="r").level == level

@@ -729,3 +729,11 @@ def test_unlisted_patterns_first_logs_are_needed_and_the_policy_says_so():
     expected = policy.expected
     assert expected.budget_in_force == expected.kept_bytes == expected.budget_needed
     assert "more, which are in force too." in policy.reasoning
+
+
+def test_a_budget_of_logs_says_that_it_needs_the_first_logs_of_what_is_not_listed():
+    pair = day_of(row(1, "a <*> ok", {"debug": 10**6, "info": 10**6}), row(2, "b <*> x", {"info": 10**6}))
+    unlisted = {"max_patterns": 0, "floor_per_hour": 0.0, "unknown_first_per_hour": 10}
+    expected = make(pair, budget_logs=1.0, **unlisted).expected
+    assert expected.kept_logs > 0.01 * expected.logs
+    assert expected.budget_needed == pytest.approx(expected.kept_logs)
