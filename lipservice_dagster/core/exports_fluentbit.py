@@ -184,7 +184,9 @@ local function valued(message)
   m = m:gsub("%f[%w]%d%d%d%d[-/.]%d%d[-/.]%d%d[T _]%d%d:%d%d:%d%d[.,]?%d*Z?(.?.?)", function(after)
     if not after:find("^ ?[%u+-]") then return "1" .. after end
   end)
-  return (m:gsub("%f[%w_./:@-]%d[%d.]*:%d[%d.:]*%f[^%d.:]", "1"))
+  return (m:gsub("%f[%w_./:@-]%d[%d.]*:%d[%d.:]*%f[^%d.:]", function(value)
+    if not value:find(":%d%f[^%d]") then return "1" end  -- 5:06 is a time, 5:6 is two numbers
+  end))
 end
 
 -- Whether the constant texts stand in the message in this order.

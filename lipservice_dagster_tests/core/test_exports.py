@@ -457,6 +457,12 @@ def test_lua_never_keeps_less_than_the_sampler(messages: list[str], first: int, 
         assert lua_rate(doc, said, message) >= wanted - 1e-9, message
 
 
+@pytest.mark.parametrize("value", ["5:6", "1:2:3", "12:3.5", "15:06:1", "0:0", "15:06", "10:500", "1.2.3.4:80"])
+def test_lua_takes_for_one_value_no_more_than_the_masks_do(value: str) -> None:
+    doc, message = policy({"took <*> ms": 0.01}), f"took {value} ms"
+    assert lua_rate(doc, None, message) >= decided(doc, None, message, "info") - 1e-9
+
+
 @settings(max_examples=300, deadline=None, phases=NO_SHRINKING)
 @given(_altered())
 def test_an_expression_fits_what_the_samplers_strictest_reading_does_and_nothing_else(message: str) -> None:
