@@ -104,17 +104,11 @@ class Api:
             self._take(kind, per_hour, patient)
             wait = min(self.limits.backoff_seconds * 2**attempt, 60.0)
             try:
-                response = self._pool.request(
-                    "POST",
-                    f"{self.base}/api/projects/{self.project}/{path}",
-                    body=json.dumps(body).encode(),
-                    headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
-                    redirect=False,
-                )
+                response, data = self._ask(path, body)
                 self.requests += 1
                 self.server_time = _date(response)
                 if response.status < 300:
-                    answer = json.loads(response.data)
+                    answer = json.loads(data)
                     if isinstance(answer, dict):
                         return answer
                     raise ValueError("not a JSON object")
@@ -127,8 +121,8 @@ class Api:
             except ValueError as error:
                 trouble = f"what came is no whole answer ({error})"
             else:
-                trouble = f"{response.status} {self._detail(response)[1]}".strip()
-                self._refuse(path, response)
+                trouble = f"{response.status} {self._detail(data)[1]}".strip()
+                self._refuse(path, response, data)
                 if response.status == 429:
                     wait = max(wait, _retry_after(response))
                     if not patient or wait > self.limits.longest_wait_seconds:
@@ -144,6 +138,22 @@ class Api:
         )
         raise LogSourceError(f"{self.name} did not answer after {attempt + 1} tries: {trouble[:500]}; {advice}")
 
+    def _ask(self, path: str, body: dict[str, Any]) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """The answer and its octets."""
+        try:
+            response = self._pool.request(
+                "POST",
+                f"{self.base}/api/projects/{self.project}/{path}",
+                body=json.dumps(body).encode(),
+                headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+                redirect=False,
+            )
+        except ValueError:  # whose text has the header in it, and so the key
+            raise LogSourceRefusedError(
+                f"{self.name} cannot be asked: no header of HTTP takes the key of project {self.project}; copy it again"
+            ) from None
+        return response, response.data
+
     def _take(self, kind: str, per_hour: int, patient: bool) -> None:
         waited = 0.0
         while self._budget is not None and (wait := self._budget(f"{self.host}/{self.project}/{kind}", per_hour)) > 0:
@@ -156,9 +166,9 @@ class Api:
             time.sleep(wait)
             waited += wait
 
-    def _refuse(self, path: str, response: urllib3.BaseHTTPResponse) -> None:
+    def _refuse(self, path: str, response: urllib3.BaseHTTPResponse, data: bytes) -> None:
         """Raise what is told of an answer that another try would meet again; else return."""
-        code, detail = self._detail(response)
+        code, detail = self._detail(data)
         setting = f"LIPSERVICE_POSTHOG_API_KEY (or LIPSERVICE_POSTHOG_KEYS for project {self.project})"
         scope = "query:read" if path == "query/" else "logs:read"
         if response.status == 401:
@@ -193,9 +203,9 @@ class Api:
         if response.status < 500 and response.status not in (408, 429):
             raise LogSourceRefusedError(f"{self.name} refused {path} with {response.status}: {detail or code}")
 
-    def _detail(self, response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
+    def _detail(self, data: bytes) -> tuple[str, str]:
         """(code, detail) of an error's JSON, of another answer ("", its beginning); never with the key in it."""
-        text = response.data.decode("utf-8", "replace").replace(self._key, "***")
+        text = data.decode("utf-8", "replace").replace(self._key, "***")
         try:
             found = json.loads(text)
             return str(found.get("code") or ""), str(found.get("detail") or found.get("error") or "")[:1000]

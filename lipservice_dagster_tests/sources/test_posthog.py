@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tracemalloc
 from collections.abc import Iterator
@@ -367,6 +368,37 @@ def test_projects_and_keys_are_read_from_the_settings(posthog: PostHog, logs: Pa
         assert "phx" not in shown(getattr(chosen, name))
     with pytest.raises(LogSourceError, match=r"No key of PostHog project 2 is set.*LIPSERVICE_POSTHOG_API_KEY"):
         source_of(chosen.model_copy(update={"posthog_api_key": None}))
+
+
+def test_blanks_around_a_key_are_no_part_of_it(posthog: PostHog, tmp_path: Path) -> None:
+    dsn = SecretStr(f"posthog+{posthog.url}/project/1")
+    for keys in (
+        {"posthog_api_key": f" {KEY}\n"},
+        {"posthog_keys": {1: f"{KEY}\r\n"}},
+        {"posthog_keys": {1: " \n"}, "posthog_api_key": KEY},
+    ):
+        found = source_of(Settings(_env_file=None, home=tmp_path, logs_dsn=dsn, **keys))  # type: ignore[call-arg,arg-type]
+        assert "project 1" in found.ping()
+
+
+@pytest.mark.parametrize("key", ["phx_sec\nret", "phx_sec\tret", "phx_sec ret", "phx_sec…", "phx_sécret"])
+def test_a_key_with_a_sign_that_no_key_has_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    for name, value in (("API_KEY", key), ("KEYS", json.dumps({"1": key}))):
+        with monkeypatch.context() as environment:
+            environment.setenv(f"LIPSERVICE_POSTHOG_{name}", value)
+            with pytest.raises(ValueError, match="has a sign in it that no key has") as error:
+                Settings(_env_file=None)  # type: ignore[call-arg]
+            assert "phx_" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["phx_secret\n", "phx_secret…"])
+def test_a_key_that_no_header_takes_is_told_at_once_and_not_shown(posthog: PostHog, key: str) -> None:
+    said: list[str] = []
+    with pytest.raises(LogSourceRefusedError, match="no header of HTTP takes the key") as refusal:
+        Api(posthog.url, 1, key, QUICK, say=said.append).hogql("SELECT 1")
+    assert "secret" not in str(refusal.value)
+    assert not said
+    assert not posthog.asked
 
 
 @pytest.mark.parametrize(
