@@ -58,6 +58,10 @@ class Fault:
     """The answer stops in its middle."""
     silent: float = 0
     """Seconds in which nothing comes."""
+    drip: float = 0
+    """Seconds between an octet and the next."""
+    plain: bool = False
+    """The detail alone, as what stands before PostHog answers."""
 
 
 class RefusalError(Exception):
@@ -228,25 +232,30 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.silent:
             threading.Event().wait(fault.silent)
         if fault and (fault.status or fault.silent):
-            self._send(
-                fault.status or 500, {"type": "error", "code": fault.code, "detail": fault.detail}, fault.headers
-            )
+            told = {"type": "error", "code": fault.code, "detail": fault.detail}
+            self._send(fault.status or 500, fault.detail if fault.plain else told, fault.headers)
             return
         key = self.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
             answer = posthog.answer(int(found[1]) if found else 0, path, key, body)
-            self._send(200, answer, cut=bool(fault and fault.cut))
+            self._send(200, answer, cut=bool(fault and fault.cut), drip=fault.drip if fault else 0)
         except RefusalError as refusal:
             self._send(refusal.status, {"type": "error", "code": refusal.code, "detail": refusal.detail})
 
-    def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None, cut: bool = False) -> None:
-        data = json.dumps(answer).encode()
+    def _send(
+        self, status: int, answer: Any, headers: dict[str, str] | None = None, cut: bool = False, drip: float = 0
+    ) -> None:
+        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         with suppress(OSError):  # whoever asked has gone
-            self.wfile.write(data[: len(data) // 2] if cut else data)
+            for octet in data if drip else b"":
+                self.wfile.write(bytes([octet]))
+                time.sleep(drip)
+            if not drip:
+                self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:
             self.close_connection = True
 

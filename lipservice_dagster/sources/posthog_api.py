@@ -16,6 +16,7 @@ import urllib3
 from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 
 HOUR = 3600.0
+_READ_BYTES = 1 << 16
 
 _TOO_LARGE = re.compile(
     r"memory|max(imum)? execution time|timed? ?out|too (slow|many|large|long|big)|limit for (rows|bytes|result)", re.I
@@ -139,7 +140,8 @@ class Api:
         raise LogSourceError(f"{self.name} did not answer after {attempt + 1} tries: {trouble[:500]}; {advice}")
 
     def _ask(self, path: str, body: dict[str, Any]) -> tuple[urllib3.BaseHTTPResponse, bytes]:
-        """The answer and its octets."""
+        """The answer and its octets; urllib3's time-out where they are not there in time, however slowly they come."""
+        deadline = time.monotonic() + self.limits.timeout_seconds
         try:
             response = self._pool.request(
                 "POST",
@@ -147,12 +149,24 @@ class Api:
                 body=json.dumps(body).encode(),
                 headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
                 redirect=False,
+                preload_content=False,
             )
         except ValueError:  # whose text has the header in it, and so the key
             raise LogSourceRefusedError(
                 f"{self.name} cannot be asked: no header of HTTP takes the key of project {self.project}; copy it again"
             ) from None
-        return response, response.data
+        # Time-outs of the connection are of silence only: what drips would be waited for without end.
+        parts = []
+        try:
+            while part := response.read1(_READ_BYTES):
+                parts.append(part)
+                if time.monotonic() > deadline:
+                    raise urllib3.exceptions.TimeoutError
+        except BaseException:
+            response.close()
+            raise
+        response.release_conn()
+        return response, b"".join(parts)
 
     def _take(self, kind: str, per_hour: int, patient: bool) -> None:
         waited = 0.0

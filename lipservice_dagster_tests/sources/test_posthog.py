@@ -233,12 +233,13 @@ def test_logs_that_leave_while_pages_are_read_are_noticed(logs: Path, tmp_path: 
         Fault(500, "Something broke"),
         Fault(cut=True),
         Fault(silent=0.4),
+        Fault(drip=0.02),
     ],
-    ids=["throttled", "overloaded", "broken", "cut", "silent"],
+    ids=["throttled", "overloaded", "broken", "cut", "silent", "dripping"],
 )
 def test_what_passes_is_tried_again(posthog: PostHog, logs: Path, tmp_path: Path, fault: Fault) -> None:
     posthog.faults = [fault, fault]
-    found = source(posthog, tmp_path, timeout_seconds=0.3 if fault.silent else 5)
+    found = source(posthog, tmp_path, timeout_seconds=0.3 if fault.silent or fault.drip else 5)
     pd.testing.assert_frame_equal(found.counts(DAYS, LATER), embedded(logs).counts(DAYS, LATER))
     assert len(posthog.asked) == 3
 
@@ -261,6 +262,7 @@ def test_a_limit_is_waited_for_as_long_as_it_says_by_runs_and_not_by_sensors(pos
         ([Fault(502, "bad gateway")] * 3, r"did not answer after 3 tries: 502 bad gateway; is the address"),
         ([Fault(cut=True)] * 3, r"did not answer after 3 tries: the connection broke: .*; is the address"),
         ([Fault(silent=0.25)] * 3, r"did not answer after 3 tries: no answer within 0.2 s"),
+        ([Fault(drip=0.02)] * 3, r"did not answer after 3 tries: no answer within 0.2 s"),
         ([Fault(302, headers={"Location": "https://us.posthog.com/x"})], "sends on to https://us.posthog.com/x: put"),
         ([Fault(400, "Query has hit the max execution time")], "gave a question up: Query has hit the max execution"),
         ([Fault(400, "Unable to resolve field: bdy")], "refused a question: Unable to resolve field: bdy"),
@@ -269,7 +271,7 @@ def test_a_limit_is_waited_for_as_long_as_it_says_by_runs_and_not_by_sensors(pos
 )
 def test_what_does_not_pass_is_told(posthog: PostHog, tmp_path: Path, faults: list[Fault], told: str) -> None:
     posthog.faults = list(faults)
-    found = source(posthog, tmp_path, timeout_seconds=0.2 if faults[0].silent else 5)
+    found = source(posthog, tmp_path, timeout_seconds=0.2 if faults[0].silent or faults[0].drip else 5)
     with pytest.raises(LogSourceError, match=told):
         found.day_volumes(LAST, LAST)
 
