@@ -18,9 +18,13 @@ from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedErro
 HOUR = 3600.0
 _READ_BYTES = 1 << 16
 
+# PostHog's own words and ClickHouse's for a question that is too much; what stands before them times out too.
 _TOO_LARGE = re.compile(
-    r"memory|max(imum)? execution time|timed? ?out|too (slow|many|large|long|big)|limit for (rows|bytes|result)", re.I
+    r"max(imum)? execution time|memory limit|execution time[^.]* too long|timeout exceeded: elapsed"
+    r"|limit for (rows|bytes|result)|query size exceeded",
+    re.I,
 )
+_PASSES = re.compile(r"simultaneous queries|too busy|at capacity", re.I)
 _SCOPE = re.compile(r"scope[^'\"`:]*['\"`:]+\s*([a-z_]+:[a-z]+)")
 
 
@@ -124,9 +128,11 @@ class Api:
             else:
                 trouble = f"{response.status} {self._detail(data)[1]}".strip()
                 self._refuse(path, response, data)
-                if response.status == 429:
-                    wait = max(wait, _retry_after(response))
-                    if not patient or wait > self.limits.longest_wait_seconds:
+                if response.status in (429, 503):
+                    asked = _retry_after(response)
+                    wait = max(wait, asked)
+                    hasty = not patient and (response.status == 429 or asked > 0)
+                    if hasty or wait > self.limits.longest_wait_seconds:
                         break
             if attempt < self.limits.retries:
                 self._say(f"{self.name}: {trouble}; trying again in {wait:.1f} s")
@@ -137,7 +143,9 @@ class Api:
             if trouble.startswith("429")
             else "is the address in LIPSERVICE_LOGS_DSN right, and can this machine reach it?"
         )
-        raise LogSourceError(f"{self.name} did not answer after {attempt + 1} tries: {trouble[:500]}; {advice}")
+        # A gateway that went on giving up waiting may have waited for a question that is too large.
+        kind_of = TooLargeError if trouble.startswith("504") and path == "query/" else LogSourceError
+        raise kind_of(f"{self.name} did not answer after {attempt + 1} tries: {trouble[:500]}; {advice}")
 
     def _ask(self, path: str, body: dict[str, Any]) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         """The answer and its octets; urllib3's time-out where they are not there in time, however slowly they come."""
@@ -210,8 +218,12 @@ class Api:
                 " LIPSERVICE_LOGS_DSN; a key is not taken along"
             )
         if response.status == 400 or response.status >= 500:
-            if _TOO_LARGE.search(f"{code} {detail}"):
-                raise TooLargeError(f"{self.name} gave a question up: {detail or code}")
+            # What has no code is not PostHog's but of what stands before it; and of a page there is no smaller one.
+            gave_up = bool(code and _TOO_LARGE.search(detail))
+            if gave_up and path == "query/":
+                raise TooLargeError(f"{self.name} gave a question up: {detail}")
+            if gave_up or _PASSES.search(detail):
+                return
             if response.status == 400 and path == "query/":
                 raise HogQLRefusedError(f"{self.name} refused a question: {detail or code}")
         if response.status < 500 and response.status not in (408, 429):

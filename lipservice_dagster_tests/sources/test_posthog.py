@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -234,8 +236,25 @@ def test_logs_that_leave_while_pages_are_read_are_noticed(logs: Path, tmp_path: 
         Fault(cut=True),
         Fault(silent=0.4),
         Fault(drip=0.02),
+        Fault(504, "upstream request timeout", plain=True),
+        Fault(503, "upstream connect error. reset reason: connection timeout", plain=True),
+        Fault(500, "Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100."),
+        Fault(400, "Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100."),
+        Fault(500, "Code: 209. DB::Exception: Timeout exceeded while connecting to socket"),
     ],
-    ids=["throttled", "overloaded", "broken", "cut", "silent", "dripping"],
+    ids=[
+        "throttled",
+        "overloaded",
+        "broken",
+        "cut",
+        "silent",
+        "dripping",
+        "gateway",
+        "upstream",
+        "simultaneous",
+        "refused",
+        "replica",
+    ],
 )
 def test_what_passes_is_tried_again(posthog: PostHog, logs: Path, tmp_path: Path, fault: Fault) -> None:
     posthog.faults = [fault, fault]
@@ -254,6 +273,58 @@ def test_a_limit_is_waited_for_as_long_as_it_says_by_runs_and_not_by_sensors(pos
     posthog.faults = [limited]
     with pytest.raises(LogSourceError, match=r"429 Request was throttled.*LIPSERVICE_POSTHOG_QUERIES_PER_HOUR"):
         found.day_volumes(LAST, LAST)
+
+
+def test_a_page_is_tried_again_whatever_it_meets(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
+    posthog.refused, posthog.page_rows = {"sumMap"}, 50
+    faults = [
+        Fault(504, "upstream request timeout", plain=True),
+        Fault(500, "Query has hit the max execution time"),
+        Fault(400, "Memory limit (for query) exceeded"),
+    ]
+    posthog.after_page = lambda number: posthog.faults.extend(faults[number - 1 : number])
+    same(source(posthog, tmp_path), embedded(logs), DAYS[:1], Bounds(at(6.5, LAST)))
+    assert not posthog.faults
+
+
+def test_a_question_that_the_gateway_goes_on_giving_up_is_asked_in_parts(
+    posthog: PostHog, logs: Path, tmp_path: Path
+) -> None:
+    posthog.faults = [Fault(504, "upstream request timeout", plain=True)] * 3
+    found, bounds = source(posthog, tmp_path), Bounds(at(5.5, LAST))
+    pd.testing.assert_frame_equal(found.groups(DAYS[:1], bounds), embedded(logs).groups(DAYS[:1], bounds))
+    assert posthog.queries == 3 + 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("dated", [False, True], ids=["seconds", "date"])
+def test_as_long_is_waited_as_the_answer_asks(
+    posthog: PostHog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, dated: bool
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    after = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True) if dated else "40"
+    posthog.faults = [Fault(status, "busy", headers={"Retry-After": after})]
+    source(posthog, tmp_path).counts(DAYS, LATER)
+    assert len(waited) == 1
+    assert 30 < waited[0] <= 40
+    posthog.faults = [Fault(status, "busy", headers={"Retry-After": after})]
+    with pytest.raises(LogSourceError, match=f"after 1 tries: {status} busy"):
+        source(posthog, tmp_path).day_volumes(LAST, LAST)
+
+
+def test_each_wait_is_twice_the_one_before(posthog: PostHog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    posthog.faults = [Fault(500, "Something broke")] * 4
+    source(posthog, tmp_path, retries=4).counts(DAYS, LATER)
+    assert waited == pytest.approx([0.01, 0.02, 0.04, 0.08])
+
+
+def test_a_key_in_what_is_answered_is_not_told(posthog: PostHog, tmp_path: Path) -> None:
+    posthog.faults = [Fault(401, f"Invalid key {KEY}")]
+    with pytest.raises(LogSourceRefusedError, match=r"Invalid key \*\*\*"):
+        source(posthog, tmp_path).counts(DAYS, LATER)
 
 
 @pytest.mark.parametrize(
