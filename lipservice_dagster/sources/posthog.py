@@ -26,7 +26,7 @@ from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources import posthog_hogql as hogql
 from lipservice_dagster.sources import posthog_pages as pages
 from lipservice_dagster.sources import sql, volumes_sql
-from lipservice_dagster.sources.base import LogSourceRefusedError
+from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 from lipservice_dagster.sources.clickhouse import ClickHouseSource
 from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_dagster.sources.posthog_api import Api, HogQLRefusedError, TooLargeError
@@ -174,7 +174,7 @@ class PostHogSource:
             parts = f"SELECT * FROM file({files}, 'Parquet', {string_literal(_STRUCTURE)})"
             table = self._engine.query(sql.rows_of(parts, self._limits.max_messages))
             for folder in done:
-                shutil.rmtree(folder, ignore_errors=True)
+                pages.remove(folder)
         return table.select(list(frames.RAW_LOGS)).to_pandas()
 
     def _parts(self, api: Api, at: TeamDay, window: Window, bounds: Bounds) -> Iterator[pa.Table]:
@@ -226,6 +226,13 @@ class PostHogSource:
                 f"(SELECT *, toInt32({at.team_id}) AS team_id FROM"
                 f" file({files}, 'Parquet', {string_literal(pages.STRUCTURE)}))"
             )
+            (held,) = self._engine.query(f"SELECT count() AS logs_ FROM {logs.table}").to_pylist()
+            if held["logs_"] != (rows := sum(p.rows for p in found)):
+                shutil.rmtree(folder)
+                raise LogSourceError(
+                    f"{api.name}: the files of the pages of {window} hold {held['logs_']:,} logs, and {rows:,} were"
+                    f" read: somebody else changed {folder}, which is removed now; try again"
+                )
             # Hours that were read before the rest are of an earlier time, and one day is of one time.
             as_of = min(p.as_of for p in found)
             condition = (

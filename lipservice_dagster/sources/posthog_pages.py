@@ -72,31 +72,54 @@ class _State:
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages of a window, whole: the folder of their files, below that of the day, and what they were read as of."""
+    """The pages of a window, whole: the folder of their files, below that of the day, their rows, and as of when."""
 
     name: str
+    rows: int
     as_of: datetime
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """The folder for one reader at a time; another waits."""
+    """The folder for one reader at a time; another waits.
+
+    The lock is a file beside the folder, for a folder may be removed by whoever holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with _locked(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         yield
-    finally:
-        os.close(handle)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    path = folder.with_name(f".{folder.name}.lock")
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
+                yield path
+                return
+        finally:
+            os.close(handle)  # and where the lock was removed while it was waited for, there is another by now
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder once nobody reads in it."""
+    if folder.exists():
+        with _locked(folder) as lock:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink()
 
 
 def forget_old(folder: Path) -> None:
     """Remove the days below the folder whose read nobody can go on with any more."""
     oldest = time.time() - 2 * _OLDEST.total_seconds()
-    for day in folder.glob("*"):
+    for day in folder.glob("[!.]*"):
         noted = [state.stat().st_mtime for state in day.glob("*/state.json")]
         if max(noted, default=day.stat().st_mtime) < oldest:
-            shutil.rmtree(day, ignore_errors=True)
+            remove(day)
 
 
 def read(api: Api, window: Window, as_of: datetime, folder: Path, say: Callable[[str], None]) -> Pages:
@@ -126,7 +149,7 @@ def read(api: Api, window: Window, as_of: datetime, folder: Path, say: Callable[
                 f"{api.name}: the pages of {window} hold {state.rows:,} logs, and PostHog counted {state.counted:,}"
                 f" before and {now:,} after: logs left it meanwhile, or pages do not fit together; try again"
             )
-    return Pages(place.name, datetime.fromisoformat(state.as_of))
+    return Pages(place.name, state.rows, datetime.fromisoformat(state.as_of))
 
 
 def _page(api: Api, window: Window, place: Path, state: _State) -> _State:

@@ -7,11 +7,13 @@ import os
 import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -30,7 +32,7 @@ from lipservice_dagster.sources.connect import posthog_projects, source_of
 from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_dagster.sources.posthog import PostHogSource
 from lipservice_dagster.sources.posthog_api import Api, ApiLimits
-from lipservice_dagster.sources.posthog_pages import forget_old
+from lipservice_dagster.sources.posthog_pages import forget_old, held, remove
 from lipservice_dagster.sources.volumes_sql import Span
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.source_requests import take
@@ -198,6 +200,51 @@ def test_a_read_that_was_interrupted_goes_on_where_it_stopped(posthog: PostHog, 
         if path == "logs/query/"
     ]
     assert len(set(pages)) == len(pages) - 1  # the page that failed is asked for twice, no other
+
+
+def test_pages_that_are_gone_are_no_empty_day(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
+    posthog.refused, posthog.page_rows = {"sumMap"}, 5
+    posthog.after_page = lambda number: posthog.faults.extend([Fault(401, "Key was taken back")] * (number == 9))
+    bounds = Bounds(at(4.5, LAST))
+    with pytest.raises(LogSourceRefusedError):
+        source(posthog, tmp_path).groups(DAYS[:1], bounds)
+    posthog.after_page = lambda number: None
+    for part in tmp_path.glob("*/*/00-01/part-*"):
+        part.unlink()
+    with pytest.raises(LogSourceError, match=r"files of the pages of .* hold \d+ logs, and \d+ were read"):
+        source(posthog, tmp_path).groups(DAYS[:1], bounds)
+    same(source(posthog, tmp_path), embedded(logs), DAYS[:1], bounds)
+
+
+def test_several_readers_of_the_same_pages_have_all_of_them(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
+    posthog.refused, posthog.page_rows = {"sumMap"}, 20
+    bounds = Bounds(at(3.5, LAST))
+
+    def rows(_: int) -> pd.DataFrame:
+        return source(posthog, tmp_path).groups(DAYS[:1], bounds)
+
+    expected = embedded(logs).groups(DAYS[:1], bounds)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(rows, range(6)):
+            pd.testing.assert_frame_equal(found, expected)
+
+
+def test_pages_are_one_readers_and_are_removed_by_nobody_else_meanwhile(tmp_path: Path) -> None:
+    folder, inside = tmp_path / "pages" / "2026-09-10", Lock()
+
+    def reads(_: int) -> None:
+        for _ in range(40):
+            with held(folder):
+                assert inside.acquire(blocking=False)
+                (folder / "part").touch()
+                time.sleep(0.0005)
+                assert (folder / "part").exists()
+                inside.release()
+            remove(folder)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(reads, range(4)))
+    assert not list(folder.parent.iterdir())
 
 
 def test_rows_that_arrive_between_pages_are_neither_doubled_nor_make_others_missing(logs: Path, tmp_path: Path) -> None:
