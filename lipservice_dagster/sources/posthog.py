@@ -220,7 +220,7 @@ class PostHogSource:
         pages.forget_old(folder.parent)
         hours = [replace(window, first=hour, last=hour + 1) for hour in range(window.first, window.last)]
         with pages.held(folder):
-            found = [pages.read(api, hour, bounds.as_of, folder, self._say) for hour in hours]
+            found = [pages.read(api, hour, folder, self._say) for hour in hours]
             files = string_literal(f"{folder}/{{{','.join(p.name for p in found)}}}/part-*.parquet")
             logs = sql.records(
                 f"(SELECT *, toInt32({at.team_id}) AS team_id FROM"
@@ -233,11 +233,9 @@ class PostHogSource:
                     f"{api.name}: the files of the pages of {window} hold {held['logs_']:,} logs, and {rows:,} were"
                     f" read: somebody else changed {folder}, which is removed now; try again"
                 )
-            # Hours that were read before the rest are of an earlier time, and one day is of one time.
-            as_of = min(p.as_of for p in found)
             condition = (
                 f"timestamp >= {sql.instant(window.start)} AND timestamp < {sql.instant(window.end)}"
-                f" AND observed_timestamp <= {sql.instant(as_of)}"
+                f" AND observed_timestamp <= {sql.instant(bounds.as_of)}"
             )
             if window.service is not None:
                 condition += f" AND service_name = unhex('{window.service.hex()}')"

@@ -54,14 +54,13 @@ _SCHEMA = pa.schema(
         )
     ]
 )
-_OLDEST = timedelta(hours=20)
-"""A read that was interrupted longer ago is begun anew: rows that came late since would be missing."""
+_KEPT = timedelta(hours=40)
+"""How long the pages of a read that was interrupted are kept."""
 _SHOWN_PAGES = 25
 
 
 @dataclass(frozen=True)
 class _State:
-    as_of: str
     counted: int
     """Logs that PostHog counted before the first page."""
     rows: int = 0
@@ -72,11 +71,10 @@ class _State:
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages of a window, whole: the folder of their files, below that of the day, their rows, and as of when."""
+    """The pages of a window, whole: the folder of their files, below that of the day, and their rows."""
 
     name: str
     rows: int
-    as_of: datetime
 
 
 @contextmanager
@@ -115,41 +113,53 @@ def remove(folder: Path) -> None:
 
 def forget_old(folder: Path) -> None:
     """Remove the days below the folder whose read nobody can go on with any more."""
-    oldest = time.time() - 2 * _OLDEST.total_seconds()
+    oldest = time.time() - _KEPT.total_seconds()
     for day in folder.glob("[!.]*"):
         noted = [state.stat().st_mtime for state in day.glob("*/state.json")]
         if max(noted, default=day.stat().st_mtime) < oldest:
             remove(day)
 
 
-def read(api: Api, window: Window, as_of: datetime, folder: Path, say: Callable[[str], None]) -> Pages:
+def read(api: Api, window: Window, folder: Path, say: Callable[[str], None]) -> Pages:
     """The window's logs in files below ``folder``, those that are there already not read again.
+
+    They are all that had been observed when this was called. Where logs came after a read that is gone on with had
+    begun, it may have passed the place of some by then; the window is read anew.
 
     Raises LogSourceError where the pages do not hold what PostHog counts; they are removed then.
     """
     of = "" if window.service is None else "-" + sha256(window.service).hexdigest()[:16]
     place = folder / f"{window.first:02}-{window.last:02}{of}"
-    state = _stored(place, as_of)
-    if state is None:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        state = _State(as_of.isoformat(), _count(api, window))
-        _write(place, state)
-    elif not state.done and state.parts:
-        say(f"{api.name}: {window} goes on after {state.rows:,} logs that were read before")
+    state = _stored(place)
+    if state is not None:
+        if state.parts and not state.done:
+            say(f"{api.name}: {window} goes on after {state.rows:,} logs that were read before")
+        state, now = _whole(api, window, place, state, say)
+        if state.rows == now:
+            return Pages(place.name, state.rows)
+        say(f"{api.name}: {window} has {now:,} logs by now, not the {state.rows:,} of an earlier read; it is read anew")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    state = _State(_count(api, window))
+    _write(place, state)
+    state, now = _whole(api, window, place, state, say)
+    if not state.counted <= state.rows <= now:
+        shutil.rmtree(place)
+        raise LogSourceError(
+            f"{api.name}: the pages of {window} hold {state.rows:,} logs, and PostHog counted {state.counted:,}"
+            f" before and {now:,} after: logs left it meanwhile, or pages do not fit together; try again"
+        )
+    return Pages(place.name, state.rows)
+
+
+def _whole(api: Api, window: Window, place: Path, state: _State, say: Callable[[str], None]) -> tuple[_State, int]:
+    """The read at its end, and the logs that PostHog counts then."""
     while not state.done:
         state = _page(api, window, place, state)
         _write(place, state)
         if state.parts % _SHOWN_PAGES == 0 or state.done:
             say(f"{api.name}: {window}: {state.rows:,} of {state.counted:,} logs in {state.parts:,} pages")
-        now = _count(api, window) if state.done else state.rows
-        if state.done and not state.counted <= state.rows <= now:
-            shutil.rmtree(place)
-            raise LogSourceError(
-                f"{api.name}: the pages of {window} hold {state.rows:,} logs, and PostHog counted {state.counted:,}"
-                f" before and {now:,} after: logs left it meanwhile, or pages do not fit together; try again"
-            )
-    return Pages(place.name, state.rows, datetime.fromisoformat(state.as_of))
+    return state, _count(api, window)
 
 
 def _page(api: Api, window: Window, place: Path, state: _State) -> _State:
@@ -219,14 +229,12 @@ def _text(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _stored(place: Path, as_of: datetime) -> _State | None:
-    """How a read stands that may be gone on with."""
+def _stored(place: Path) -> _State | None:
+    """How a read stands that was begun before."""
     try:
-        state = _State(**json.loads((place / "state.json").read_text()))
+        return _State(**json.loads((place / "state.json").read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    read_as_of = datetime.fromisoformat(state.as_of)
-    return state if as_of - _OLDEST <= read_as_of <= as_of else None
 
 
 def _write(place: Path, state: _State) -> None:

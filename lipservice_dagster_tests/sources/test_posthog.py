@@ -202,6 +202,26 @@ def test_a_read_that_was_interrupted_goes_on_where_it_stopped(posthog: PostHog, 
     assert len(set(pages)) == len(pages) - 1  # the page that failed is asked for twice, no other
 
 
+@pytest.mark.parametrize("refused", [set(), {"sumMap"}], ids=["windows", "days"])
+def test_a_log_that_comes_after_an_interrupted_read_is_in_the_next(tmp_path: Path, refused: set[str]) -> None:
+    logs = [log(f"{a}{b} went", timestamp=at(5), resource=OF) for a in "abcdefgh" for b in "klmnopqr"]
+    late = log("late", timestamp=at(4.999), observed_timestamp=at(8), resource=OF)
+    early = log("early", timestamp=at(5.001), observed_timestamp=at(8), resource=OF)
+    root, more = store(tmp_path / "store", {1: logs}), store(tmp_path / "late", {1: [late, early]})
+    day = TeamDay(1, at(0).date())
+    with posthog_server() as posthog:
+        posthog.insert(1, root)
+        posthog.refused, posthog.most_rows, posthog.page_rows = refused, 20, 10
+        posthog.after_page = lambda number: posthog.faults.extend([Fault(401, "gone")] * (number == 3))
+        with pytest.raises(LogSourceRefusedError):
+            source(posthog, tmp_path / "pages").groups([day], Bounds(at(7)))
+        posthog.insert(1, more)
+        store(root, {1: [late, early]})
+        posthog.after_page = lambda number: None
+        found, bounds = source(posthog, tmp_path / "pages"), Bounds(at(9))
+        same(found, embedded(root), [day], bounds)
+
+
 def test_pages_that_are_gone_are_no_empty_day(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
     posthog.refused, posthog.page_rows = {"sumMap"}, 5
     posthog.after_page = lambda number: posthog.faults.extend([Fault(401, "Key was taken back")] * (number == 9))
@@ -281,8 +301,8 @@ def test_logs_that_leave_while_pages_are_read_are_noticed(logs: Path, tmp_path: 
         Fault(503, "<html>overloaded</html>"),
         Fault(500, "Something broke"),
         Fault(cut=True),
-        Fault(silent=0.4),
-        Fault(drip=0.02),
+        Fault(silent=1.2),
+        Fault(drip=0.05),
         Fault(504, "upstream request timeout", plain=True),
         Fault(503, "upstream connect error. reset reason: connection timeout", plain=True),
         Fault(500, "Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100."),
@@ -305,7 +325,7 @@ def test_logs_that_leave_while_pages_are_read_are_noticed(logs: Path, tmp_path: 
 )
 def test_what_passes_is_tried_again(posthog: PostHog, logs: Path, tmp_path: Path, fault: Fault) -> None:
     posthog.faults = [fault, fault]
-    found = source(posthog, tmp_path, timeout_seconds=0.3 if fault.silent or fault.drip else 5)
+    found = source(posthog, tmp_path, timeout_seconds=1 if fault.silent or fault.drip else 5)
     pd.testing.assert_frame_equal(found.counts(DAYS, LATER), embedded(logs).counts(DAYS, LATER))
     assert len(posthog.asked) == 3
 
