@@ -83,9 +83,9 @@ def held(folder: Path) -> Iterator[None]:
 
     The lock is a file beside the folder, for a folder may be removed by whoever holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         yield
 
 
@@ -96,11 +96,18 @@ def _locked(folder: Path) -> Iterator[Path]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
+            if _same(path, handle):
                 yield path
                 return
         finally:
             os.close(handle)  # and where the lock was removed while it was waited for, there is another by now
+
+
+def _same(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def remove(folder: Path) -> None:

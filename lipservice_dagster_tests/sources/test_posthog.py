@@ -204,10 +204,10 @@ def test_a_read_that_was_interrupted_goes_on_where_it_stopped(posthog: PostHog, 
 
 @pytest.mark.parametrize("refused", [set(), {"sumMap"}], ids=["windows", "days"])
 def test_a_log_that_comes_after_an_interrupted_read_is_in_the_next(tmp_path: Path, refused: set[str]) -> None:
-    logs = [log(f"{a}{b} went", timestamp=at(5), resource=OF) for a in "abcdefgh" for b in "klmnopqr"]
-    late = log("late", timestamp=at(4.999), observed_timestamp=at(8), resource=OF)
-    early = log("early", timestamp=at(5.001), observed_timestamp=at(8), resource=OF)
-    root, more = store(tmp_path / "store", {1: logs}), store(tmp_path / "late", {1: [late, early]})
+    logs = [log(f"{a}{b} went", timestamp=at(5.1), resource=OF) for a in "abcdefgh" for b in "klmnopqr"]
+    late = log("late", timestamp=at(5.01), observed_timestamp=at(8), resource=OF)
+    later = log("later", timestamp=at(5.2), observed_timestamp=at(8), resource=OF)
+    root, more = store(tmp_path / "store", {1: logs}), store(tmp_path / "late", {1: [late, later]})
     day = TeamDay(1, at(0).date())
     with posthog_server() as posthog:
         posthog.insert(1, root)
@@ -216,7 +216,7 @@ def test_a_log_that_comes_after_an_interrupted_read_is_in_the_next(tmp_path: Pat
         with pytest.raises(LogSourceRefusedError):
             source(posthog, tmp_path / "pages").groups([day], Bounds(at(7)))
         posthog.insert(1, more)
-        store(root, {1: [late, early]})
+        store(root, {1: [late, later]})
         posthog.after_page = lambda number: None
         found, bounds = source(posthog, tmp_path / "pages"), Bounds(at(9))
         same(found, embedded(root), [day], bounds)
