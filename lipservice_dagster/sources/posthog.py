@@ -71,6 +71,15 @@ class PostHogSource:
         self._refused: dict[int, str] = {}
         self._counted: dict[TeamDay, tuple[int, int]] = {}
 
+    def of(self, *projects: int) -> PostHogSource:
+        """The same of these projects alone."""
+        return PostHogSource({p: self.apis[p] for p in projects}, self._folder, self._limits, self._say)
+
+    def try_groups(self, now: datetime) -> None:
+        """Ask for the groups of an hour before logs were; raises HogQLRefusedError where PostHog does not take that."""
+        for api in self.apis.values():
+            api.hogql(hogql.groups(Window(_EPOCH, 0, 1), now), patient=False)
+
     def ping(self) -> str:
         """The projects, each of which answers a question."""
         for api in self.apis.values():
