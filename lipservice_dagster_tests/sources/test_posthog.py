@@ -517,7 +517,7 @@ def test_blanks_around_a_key_are_no_part_of_it(posthog: PostHog, tmp_path: Path)
         {"posthog_keys": {1: f"{KEY}\r\n"}},
         {"posthog_keys": {1: " \n"}, "posthog_api_key": KEY},
     ):
-        found = source_of(Settings(_env_file=None, home=tmp_path, logs_dsn=dsn, **keys))  # type: ignore[call-arg,arg-type]
+        found = source_of(Settings(_env_file=None, home=tmp_path, logs_dsn=dsn, **keys))  # type: ignore[call-arg]
         assert "project 1" in found.ping()
 
 
