@@ -89,6 +89,8 @@ class PostHog:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     ahead: float = 0
     """Seconds by which its clock is ahead."""
+    last_instant: str = "<"
+    """How a question's end bounds its logs; pages and counts need not agree."""
     after_page: Callable[[int], None] = lambda number: None
     engine: Any = field(default_factory=lambda: clickhouse_connect.get_client(interface="chdb"))
     """Holds the engine, which ends with its last client."""
@@ -145,7 +147,7 @@ class PostHog:
         condition = self._condition(project, asked)
         if path == "logs/count/":
             return {"count": self.run(f"SELECT count() FROM {self.table} WHERE {condition}")["data"][0][0]}
-        return self._page(asked, condition)
+        return self._page(asked, self._condition(project, asked, self.last_instant))
 
     def _hogql(self, project: int, query: str) -> dict[str, Any]:
         literals: list[str] = []
@@ -181,9 +183,9 @@ class PostHog:
         columns, types = [c["name"] for c in meta], [[c["name"], c["type"]] for c in meta]
         return {"results": rows[:most], "columns": columns, "types": types, "hasMore": len(rows) > most}
 
-    def _condition(self, project: int, asked: dict[str, Any]) -> str:
+    def _condition(self, project: int, asked: dict[str, Any], until: str = "<=") -> str:
         between = [f"parseDateTime64BestEffort('{asked['dateRange'][e]}', 6, 'UTC')" for e in ("date_from", "date_to")]
-        condition = f"team_id = {project} AND timestamp >= {between[0]} AND timestamp <= {between[1]}"
+        condition = f"team_id = {project} AND timestamp >= {between[0]} AND timestamp {until} {between[1]}"
         if asked.get("serviceNames"):
             condition += f" AND service_name IN ({', '.join(map(string_literal, asked['serviceNames']))})"
         return condition

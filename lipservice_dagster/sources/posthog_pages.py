@@ -147,7 +147,7 @@ def read(api: Api, window: Window, folder: Path, say: Callable[[str], None]) -> 
         say(f"{api.name}: {window} has {now:,} logs by now, not the {state.rows:,} of an earlier read; it is read anew")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    state = _State(_count(api, window))
+    state = _State(_count(api, window, window.end - timedelta(microseconds=1)))
     _write(place, state)
     state, now = _whole(api, window, place, state, say)
     if not state.counted <= state.rows <= now:
@@ -166,32 +166,33 @@ def _whole(api: Api, window: Window, place: Path, state: _State, say: Callable[[
         _write(place, state)
         if state.parts % _SHOWN_PAGES == 0 or state.done:
             say(f"{api.name}: {window}: {state.rows:,} of {state.counted:,} logs in {state.parts:,} pages")
-    return state, _count(api, window)
+    return state, _count(api, window, window.end)
 
 
 def _page(api: Api, window: Window, place: Path, state: _State) -> _State:
     """The next page in its file, and where that leaves the read."""
-    query = _question(window) | {"orderBy": "earliest", "limit": PAGE_ROWS}
+    query = _question(window, window.end) | {"orderBy": "earliest", "limit": PAGE_ROWS}
     answer = api.logs("query", query | ({"after": state.after} if state.after else {}))
     rows, more, after = answer.get("results"), answer.get("hasMore"), answer.get("nextCursor")
     if not isinstance(rows, list) or (more and (not after or after == state.after or not rows)):
         raise LogSourceError(f"{api.name}: a page of {window} does not say where the next begins; try again")
-    parts = state.parts
+    parts, held = state.parts, 0
     if rows:
         try:
-            table = pa.Table.from_pylist([_record(row) for row in rows], schema=_SCHEMA)
+            records = [record for row in rows if (record := _record(row))["timestamp"] < window.end]
+            table = pa.Table.from_pylist(records, schema=_SCHEMA)
         except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise LogSourceError(f"{api.name}: a log of {window} is not as PostHog writes them: {error!r}") from error
         aside = place / ".part"
         pq.write_table(table, aside, compression="zstd")
         aside.rename(place / f"part-{parts:06}.parquet")  # a page that was read but not noted is put there again
-        parts += 1
-    return replace(state, rows=state.rows + len(rows), parts=parts, after=after if more else None, done=not more)
+        parts, held = parts + 1, len(records)
+    return replace(state, rows=state.rows + held, parts=parts, after=after if more else None, done=not more)
 
 
-def _question(window: Window) -> dict[str, Any]:
-    # Both ends are included over there, and times have microseconds.
-    end = window.end - timedelta(microseconds=1)
+def _question(window: Window, end: datetime) -> dict[str, Any]:
+    # Whether logs of the very end are included over there differs from question to question. So pages are asked for
+    # until the end, what lies on it left out, and the counts are ones that enclose them either way.
     name = window.service.decode("utf-8", "replace") if window.service else ""
     asked = name.encode() == window.service  # an empty name, or one that is no UTF-8, cannot be asked for
     return {
@@ -201,8 +202,8 @@ def _question(window: Window) -> dict[str, Any]:
     }
 
 
-def _count(api: Api, window: Window) -> int:
-    answer = api.logs("count", _question(window))
+def _count(api: Api, window: Window, end: datetime) -> int:
+    answer = api.logs("count", _question(window, end))
     if not isinstance(answer.get("count"), int):
         raise LogSourceError(f"{api.name}: an answer of logs/count/ without a count")
     return int(answer["count"])

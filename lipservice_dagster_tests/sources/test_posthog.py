@@ -222,6 +222,16 @@ def test_a_log_that_comes_after_an_interrupted_read_is_in_the_next(tmp_path: Pat
         same(found, embedded(root), [day], bounds)
 
 
+@pytest.mark.parametrize("until", ["<", "<="])
+def test_logs_of_the_first_and_the_last_instant_of_an_hour_are_in_their_pages(tmp_path: Path, until: str) -> None:
+    last = at(5) - timedelta(microseconds=1)
+    root = store(tmp_path / "store", {1: [log(f"at {t}", timestamp=t, resource=OF) for t in (at(4), last, at(5))]})
+    with posthog_server() as posthog:
+        posthog.insert(1, root)
+        posthog.refused, posthog.last_instant = {"sumMap"}, until
+        same(source(posthog, tmp_path / "pages"), embedded(root), [TeamDay(1, at(0).date())], Bounds(at(6.5)))
+
+
 def test_pages_that_are_gone_are_no_empty_day(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
     posthog.refused, posthog.page_rows = {"sumMap"}, 5
     posthog.after_page = lambda number: posthog.faults.extend([Fault(401, "Key was taken back")] * (number == 9))
