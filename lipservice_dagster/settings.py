@@ -43,7 +43,12 @@ class Settings(BaseSettings):
     """The settings of LipService; each field is the environment variable ``LIPSERVICE_<NAME>``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a key
     )
 
     home: Path = Field(
@@ -374,7 +379,12 @@ class Settings(BaseSettings):
     @field_validator("anthropic_api_key", "openai_api_key", "posthog_api_key", mode="after")
     @classmethod
     def _key(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if value and value.get_secret_value().strip() else None  # set to nothing is not set
+        return _plain_key(value) if value else None
+
+    @field_validator("posthog_keys", mode="after")
+    @classmethod
+    def _posthog_keys(cls, value: dict[int, SecretStr]) -> dict[int, SecretStr]:
+        return {project: found for project, key in value.items() if (found := _plain_key(key))}
 
     @model_validator(mode="before")
     @classmethod
@@ -507,6 +517,20 @@ def shown(value: Any) -> str:
     if isinstance(value, dict) and any(isinstance(v, SecretStr) for v in value.values()):
         return json.dumps(dict.fromkeys(sorted(value), "***"))
     return str(value)
+
+
+def _plain_key(value: SecretStr) -> SecretStr | None:
+    """The key without the blanks around it, such as the line ending of a file; nothing where it is set to nothing.
+
+    Raises a ValueError that does not repeat it where it has a sign that no header of HTTP takes.
+    """
+    text = value.get_secret_value().strip()
+    if not all("!" <= sign <= "~" for sign in text):
+        raise ValueError(
+            "has a sign in it that no key has (a blank, a line ending, an ellipsis, a letter beyond ASCII): copy the"
+            " whole key again"
+        )
+    return SecretStr(text) if text else None
 
 
 def _checked(value: SecretStr | None, schemes: tuple[str, ...]) -> SecretStr | None:

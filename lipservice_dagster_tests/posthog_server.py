@@ -58,6 +58,10 @@ class Fault:
     """The answer stops in its middle."""
     silent: float = 0
     """Seconds in which nothing comes."""
+    drip: float = 0
+    """Seconds between an octet and the next."""
+    plain: bool = False
+    """The detail alone, as what stands before PostHog answers."""
 
 
 class RefusalError(Exception):
@@ -85,6 +89,8 @@ class PostHog:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     ahead: float = 0
     """Seconds by which its clock is ahead."""
+    last_instant: str = "<"
+    """How a question's end bounds its logs; pages and counts need not agree."""
     after_page: Callable[[int], None] = lambda number: None
     engine: Any = field(default_factory=lambda: clickhouse_connect.get_client(interface="chdb"))
     """Holds the engine, which ends with its last client."""
@@ -141,7 +147,7 @@ class PostHog:
         condition = self._condition(project, asked)
         if path == "logs/count/":
             return {"count": self.run(f"SELECT count() FROM {self.table} WHERE {condition}")["data"][0][0]}
-        return self._page(asked, condition)
+        return self._page(asked, self._condition(project, asked, self.last_instant))
 
     def _hogql(self, project: int, query: str) -> dict[str, Any]:
         literals: list[str] = []
@@ -177,9 +183,9 @@ class PostHog:
         columns, types = [c["name"] for c in meta], [[c["name"], c["type"]] for c in meta]
         return {"results": rows[:most], "columns": columns, "types": types, "hasMore": len(rows) > most}
 
-    def _condition(self, project: int, asked: dict[str, Any]) -> str:
+    def _condition(self, project: int, asked: dict[str, Any], until: str = "<=") -> str:
         between = [f"parseDateTime64BestEffort('{asked['dateRange'][e]}', 6, 'UTC')" for e in ("date_from", "date_to")]
-        condition = f"team_id = {project} AND timestamp >= {between[0]} AND timestamp <= {between[1]}"
+        condition = f"team_id = {project} AND timestamp >= {between[0]} AND timestamp {until} {between[1]}"
         if asked.get("serviceNames"):
             condition += f" AND service_name IN ({', '.join(map(string_literal, asked['serviceNames']))})"
         return condition
@@ -228,25 +234,30 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.silent:
             threading.Event().wait(fault.silent)
         if fault and (fault.status or fault.silent):
-            self._send(
-                fault.status or 500, {"type": "error", "code": fault.code, "detail": fault.detail}, fault.headers
-            )
+            told = {"type": "error", "code": fault.code, "detail": fault.detail}
+            self._send(fault.status or 500, fault.detail if fault.plain else told, fault.headers)
             return
         key = self.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
             answer = posthog.answer(int(found[1]) if found else 0, path, key, body)
-            self._send(200, answer, cut=bool(fault and fault.cut))
+            self._send(200, answer, cut=bool(fault and fault.cut), drip=fault.drip if fault else 0)
         except RefusalError as refusal:
             self._send(refusal.status, {"type": "error", "code": refusal.code, "detail": refusal.detail})
 
-    def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None, cut: bool = False) -> None:
-        data = json.dumps(answer).encode()
+    def _send(
+        self, status: int, answer: Any, headers: dict[str, str] | None = None, cut: bool = False, drip: float = 0
+    ) -> None:
+        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         with suppress(OSError):  # whoever asked has gone
-            self.wfile.write(data[: len(data) // 2] if cut else data)
+            for octet in data if drip else b"":
+                self.wfile.write(bytes([octet]))
+                time.sleep(drip)
+            if not drip:
+                self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:
             self.close_connection = True
 

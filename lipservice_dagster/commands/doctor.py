@@ -19,6 +19,8 @@ from lipservice_dagster.settings import Settings
 from lipservice_dagster.sources.base import LogSource, LogSourceError
 from lipservice_dagster.sources.connect import source_of
 from lipservice_dagster.sources.posthog import PostHogSource
+from lipservice_dagster.sources.posthog_api import Api, HogQLRefusedError
+from lipservice_dagster.sources.posthog_pages import PAGE_ROWS
 from lipservice_dagster.storage.database import Database, DatabaseError, head
 
 _LEAST_FREE_BYTES = 2 * 1024**3
@@ -75,28 +77,38 @@ def _source(settings: Settings) -> Iterator[Finding]:
     of = "log source"
     try:
         source = source_of(settings)
-        yield Finding(of, WELL, source.ping())
         if isinstance(source, PostHogSource):
             yield from _posthog(source, settings)
+            return
+        yield Finding(of, WELL, source.ping())
         yield _logging(source, settings)
     except LogSourceError as error:
-        message, _, advice = str(error).partition(". ")
-        yield Finding(of, BAD, message, advice or "Look at LIPSERVICE_LOGS_DSN; `lipservice config` shows it")
+        yield _bad(of, error)
+
+
+def _bad(of: str, error: LogSourceError) -> Finding:
+    told = str(error)
+    return Finding(of, BAD, told, "" if "LIPSERVICE_" in told else "Look at LIPSERVICE_LOGS_DSN")
 
 
 def _posthog(source: PostHogSource, settings: Settings) -> Iterator[Finding]:
-    now = datetime.now(UTC)
+    """Each project by itself, as each may have a key of its own; then what the sensors ask for."""
+    well = {}
     for project, api in sorted(source.apis.items()):
-        of = f"key of project {project}"
-        between = {"date_from": (now - timedelta(minutes=5)).isoformat(), "date_to": now.isoformat()}
-        try:  # HogQL has answered already
-            api.logs("count", {"dateRange": between, "severityLevels": [], "serviceNames": []})
-            yield Finding(of, WELL, "has the scopes query:read and logs:read")
+        alone = source.of(project)
+        try:
+            yield Finding("log source", WELL, alone.ping())
         except LogSourceError as error:
-            advice = "HogQL works; with logs:read, days that it does not take can be read as pages too"
-            yield Finding(of, WARNING, str(error), advice)
-        if api.server_time is not None:
-            yield _clock((api.server_time - now).total_seconds(), api.host)
+            yield _bad("log source", error)
+            continue
+        well[project] = api
+        yield from _key(api)
+        yield _hogql(alone)
+    if well:
+        try:
+            yield _logging(source.of(*well), settings)
+        except LogSourceError as error:
+            yield _bad("logs", error)
     looks = sum(3600 / n for n in (settings.discover_seconds, settings.spike_seconds, settings.late_seconds))
     if looks > settings.posthog_queries_per_hour / 2:
         yield Finding(
@@ -105,6 +117,37 @@ def _posthog(source: PostHogSource, settings: Settings) -> Iterator[Finding]:
             f"the sensors ask each project {looks:.0f} times an hour, of {settings.posthog_queries_per_hour} in all",
             "Raise LIPSERVICE_DISCOVER_SECONDS, LIPSERVICE_SPIKE_SECONDS and LIPSERVICE_LATE_SECONDS",
         )
+
+
+def _key(api: Api) -> Iterator[Finding]:
+    """The scopes of a key that HogQL has answered to, and the clock over there."""
+    of, now = f"key of project {api.project}", datetime.now(UTC)
+    between = {"date_from": (now - timedelta(minutes=5)).isoformat(), "date_to": now.isoformat()}
+    try:
+        api.logs("count", {"dateRange": between, "severityLevels": [], "serviceNames": []})
+        yield Finding(of, WELL, "has the scopes query:read and logs:read")
+    except LogSourceError as error:
+        advice = "HogQL works; with logs:read, days that it does not take can be read as pages too"
+        yield Finding(of, WARNING, str(error), advice)
+    if api.server_time is not None:
+        yield _clock((api.server_time - datetime.now(UTC)).total_seconds(), api.host)
+
+
+def _hogql(source: PostHogSource) -> Finding:
+    (api,) = source.apis.values()
+    of = f"HogQL of project {api.project}"
+    try:
+        source.try_groups(datetime.now(UTC))
+    except HogQLRefusedError as error:
+        pages = api.limits.pages_per_hour
+        advice = (
+            f"Every day will be read as pages of {PAGE_ROWS:,} logs, at most {pages * PAGE_ROWS:,} logs an hour"
+            " (LIPSERVICE_POSTHOG_PAGES_PER_HOUR): use a newer PostHog, or its ClickHouse"
+        )
+        return Finding(of, WARNING, str(error), advice)
+    except LogSourceError as error:
+        return _bad(of, error)
+    return Finding(of, WELL, "takes the questions by which days are read")
 
 
 def _logging(source: LogSource, settings: Settings) -> Finding:
@@ -116,7 +159,9 @@ def _logging(source: LogSource, settings: Settings) -> Finding:
             "logs",
             WARNING,
             f"{what} logged in the last 7 days",
-            "`lipservice ingest` reads files, `lipservice demo` makes",
+            "Do the services send their logs to these projects? Look at the numbers in LIPSERVICE_LOGS_DSN"
+            if isinstance(source, PostHogSource)
+            else "`lipservice ingest` reads files into the embedded log store, `lipservice demo` makes some",
         )
     team, at = max(taken.items(), key=lambda item: item[1])
     return Finding("logs", WELL, f"{len(taken)} teams log; the latest of team {team}, {at:%Y-%m-%d %H:%M} UTC")
@@ -141,6 +186,12 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
         yield Finding("migrations", BAD, str(error))
     except sa.exc.OperationalError as error:
         yield Finding(of, BAD, str(error.orig).strip(), "Look at LIPSERVICE_POSTGRES_DSN, and whether it is up")
+    except sa.exc.DBAPIError as error:
+        user = database.engine.url.username
+        advice = (
+            f"Give {user} the rights on LipService's tables, or make it their owner: it reads, writes and alters them"
+        )
+        yield Finding("migrations", BAD, str(error.orig).strip(), advice)
     finally:
         database.dispose()
 
@@ -181,7 +232,9 @@ def _home(settings: Settings) -> Finding:
         place = place.parent
     free = shutil.disk_usage(place).free
     found = f"{settings.home}, {free / 1e9:,.1f} GB free"
-    if not os.access(place, os.W_OK):
+    if not place.is_dir():
+        return Finding("home", BAD, f"{settings.home}: {place} is no folder", "Set LIPSERVICE_HOME to a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
         return Finding("home", BAD, f"{found}, not writable", "Change its permissions, or set LIPSERVICE_HOME")
     if free < _LEAST_FREE_BYTES:
         return Finding("home", WARNING, found, "Free some space, or set LIPSERVICE_HOME to a folder with more")

@@ -26,7 +26,7 @@ from lipservice_dagster.partitions import Bounds, TeamDay
 from lipservice_dagster.sources import posthog_hogql as hogql
 from lipservice_dagster.sources import posthog_pages as pages
 from lipservice_dagster.sources import sql, volumes_sql
-from lipservice_dagster.sources.base import LogSourceRefusedError
+from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 from lipservice_dagster.sources.clickhouse import ClickHouseSource
 from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_dagster.sources.posthog_api import Api, HogQLRefusedError, TooLargeError
@@ -70,6 +70,15 @@ class PostHogSource:
         self._engine = ClickHouseSource({"interface": "chdb"}, sql.Records(""), sql.Records(""), name="the engine")
         self._refused: dict[int, str] = {}
         self._counted: dict[TeamDay, tuple[int, int]] = {}
+
+    def of(self, *projects: int) -> PostHogSource:
+        """The same of these projects alone."""
+        return PostHogSource({p: self.apis[p] for p in projects}, self._folder, self._limits, self._say)
+
+    def try_groups(self, now: datetime) -> None:
+        """Ask for the groups of an hour before logs were; raises HogQLRefusedError where PostHog does not take that."""
+        for api in self.apis.values():
+            api.hogql(hogql.groups(Window(_EPOCH, 0, 1), now), patient=False)
 
     def ping(self) -> str:
         """The projects, each of which answers a question."""
@@ -174,7 +183,7 @@ class PostHogSource:
             parts = f"SELECT * FROM file({files}, 'Parquet', {string_literal(_STRUCTURE)})"
             table = self._engine.query(sql.rows_of(parts, self._limits.max_messages))
             for folder in done:
-                shutil.rmtree(folder, ignore_errors=True)
+                pages.remove(folder)
         return table.select(list(frames.RAW_LOGS)).to_pandas()
 
     def _parts(self, api: Api, at: TeamDay, window: Window, bounds: Bounds) -> Iterator[pa.Table]:
@@ -220,17 +229,22 @@ class PostHogSource:
         pages.forget_old(folder.parent)
         hours = [replace(window, first=hour, last=hour + 1) for hour in range(window.first, window.last)]
         with pages.held(folder):
-            found = [pages.read(api, hour, bounds.as_of, folder, self._say) for hour in hours]
+            found = [pages.read(api, hour, folder, self._say) for hour in hours]
             files = string_literal(f"{folder}/{{{','.join(p.name for p in found)}}}/part-*.parquet")
             logs = sql.records(
                 f"(SELECT *, toInt32({at.team_id}) AS team_id FROM"
                 f" file({files}, 'Parquet', {string_literal(pages.STRUCTURE)}))"
             )
-            # Hours that were read before the rest are of an earlier time, and one day is of one time.
-            as_of = min(p.as_of for p in found)
+            (held,) = self._engine.query(f"SELECT count() AS logs_ FROM {logs.table}").to_pylist()
+            if held["logs_"] != (rows := sum(p.rows for p in found)):
+                shutil.rmtree(folder)
+                raise LogSourceError(
+                    f"{api.name}: the files of the pages of {window} hold {held['logs_']:,} logs, and {rows:,} were"
+                    f" read: somebody else changed {folder}, which is removed now; try again"
+                )
             condition = (
                 f"timestamp >= {sql.instant(window.start)} AND timestamp < {sql.instant(window.end)}"
-                f" AND observed_timestamp <= {sql.instant(as_of)}"
+                f" AND observed_timestamp <= {sql.instant(bounds.as_of)}"
             )
             if window.service is not None:
                 condition += f" AND service_name = unhex('{window.service.hex()}')"

@@ -16,10 +16,15 @@ import urllib3
 from lipservice_dagster.sources.base import LogSourceError, LogSourceRefusedError
 
 HOUR = 3600.0
+_READ_BYTES = 1 << 16
 
+# PostHog's own words and ClickHouse's for a question that is too much; what stands before them times out too.
 _TOO_LARGE = re.compile(
-    r"memory|max(imum)? execution time|timed? ?out|too (slow|many|large|long|big)|limit for (rows|bytes|result)", re.I
+    r"max(imum)? execution time|memory limit|execution time[^.]* too long|timeout exceeded: elapsed"
+    r"|limit for (rows|bytes|result)|query size exceeded",
+    re.I,
 )
+_PASSES = re.compile(r"simultaneous queries|too busy|at capacity", re.I)
 _SCOPE = re.compile(r"scope[^'\"`:]*['\"`:]+\s*([a-z_]+:[a-z]+)")
 
 
@@ -104,17 +109,11 @@ class Api:
             self._take(kind, per_hour, patient)
             wait = min(self.limits.backoff_seconds * 2**attempt, 60.0)
             try:
-                response = self._pool.request(
-                    "POST",
-                    f"{self.base}/api/projects/{self.project}/{path}",
-                    body=json.dumps(body).encode(),
-                    headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
-                    redirect=False,
-                )
+                response, data = self._ask(path, body)
                 self.requests += 1
                 self.server_time = _date(response)
                 if response.status < 300:
-                    answer = json.loads(response.data)
+                    answer = json.loads(data)
                     if isinstance(answer, dict):
                         return answer
                     raise ValueError("not a JSON object")
@@ -127,11 +126,13 @@ class Api:
             except ValueError as error:
                 trouble = f"what came is no whole answer ({error})"
             else:
-                trouble = f"{response.status} {self._detail(response)[1]}".strip()
-                self._refuse(path, response)
-                if response.status == 429:
-                    wait = max(wait, _retry_after(response))
-                    if not patient or wait > self.limits.longest_wait_seconds:
+                trouble = f"{response.status} {self._detail(data)[1]}".strip()
+                self._refuse(path, response, data)
+                if response.status in (429, 503):
+                    asked = _retry_after(response)
+                    wait = max(wait, asked)
+                    hasty = not patient and (response.status == 429 or asked > 0)
+                    if hasty or wait > self.limits.longest_wait_seconds:
                         break
             if attempt < self.limits.retries:
                 self._say(f"{self.name}: {trouble}; trying again in {wait:.1f} s")
@@ -142,7 +143,38 @@ class Api:
             if trouble.startswith("429")
             else "is the address in LIPSERVICE_LOGS_DSN right, and can this machine reach it?"
         )
-        raise LogSourceError(f"{self.name} did not answer after {attempt + 1} tries: {trouble[:500]}; {advice}")
+        # A gateway that went on giving up waiting may have waited for a question that is too large.
+        kind_of = TooLargeError if trouble.startswith("504") and path == "query/" else LogSourceError
+        raise kind_of(f"{self.name} did not answer after {attempt + 1} tries: {trouble[:500]}; {advice}")
+
+    def _ask(self, path: str, body: dict[str, Any]) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """The answer and its octets; urllib3's time-out where they are not there in time, however slowly they come."""
+        deadline = time.monotonic() + self.limits.timeout_seconds
+        try:
+            response = self._pool.request(
+                "POST",
+                f"{self.base}/api/projects/{self.project}/{path}",
+                body=json.dumps(body).encode(),
+                headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+                redirect=False,
+                preload_content=False,
+            )
+        except ValueError:  # whose text has the header in it, and so the key
+            raise LogSourceRefusedError(
+                f"{self.name} cannot be asked: no header of HTTP takes the key of project {self.project}; copy it again"
+            ) from None
+        # Time-outs of the connection are of silence only: what drips would be waited for without end.
+        parts = []
+        try:
+            while part := response.read1(_READ_BYTES):
+                parts.append(part)
+                if time.monotonic() > deadline:
+                    raise urllib3.exceptions.TimeoutError
+        except BaseException:
+            response.close()
+            raise
+        response.release_conn()
+        return response, b"".join(parts)
 
     def _take(self, kind: str, per_hour: int, patient: bool) -> None:
         waited = 0.0
@@ -156,9 +188,9 @@ class Api:
             time.sleep(wait)
             waited += wait
 
-    def _refuse(self, path: str, response: urllib3.BaseHTTPResponse) -> None:
+    def _refuse(self, path: str, response: urllib3.BaseHTTPResponse, data: bytes) -> None:
         """Raise what is told of an answer that another try would meet again; else return."""
-        code, detail = self._detail(response)
+        code, detail = self._detail(data)
         setting = f"LIPSERVICE_POSTHOG_API_KEY (or LIPSERVICE_POSTHOG_KEYS for project {self.project})"
         scope = "query:read" if path == "query/" else "logs:read"
         if response.status == 401:
@@ -186,16 +218,20 @@ class Api:
                 " LIPSERVICE_LOGS_DSN; a key is not taken along"
             )
         if response.status == 400 or response.status >= 500:
-            if _TOO_LARGE.search(f"{code} {detail}"):
-                raise TooLargeError(f"{self.name} gave a question up: {detail or code}")
+            # What has no code is not PostHog's but of what stands before it; and of a page there is no smaller one.
+            gave_up = bool(code and _TOO_LARGE.search(detail))
+            if gave_up and path == "query/":
+                raise TooLargeError(f"{self.name} gave a question up: {detail}")
+            if gave_up or _PASSES.search(detail):
+                return
             if response.status == 400 and path == "query/":
                 raise HogQLRefusedError(f"{self.name} refused a question: {detail or code}")
         if response.status < 500 and response.status not in (408, 429):
             raise LogSourceRefusedError(f"{self.name} refused {path} with {response.status}: {detail or code}")
 
-    def _detail(self, response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
+    def _detail(self, data: bytes) -> tuple[str, str]:
         """(code, detail) of an error's JSON, of another answer ("", its beginning); never with the key in it."""
-        text = response.data.decode("utf-8", "replace").replace(self._key, "***")
+        text = data.decode("utf-8", "replace").replace(self._key, "***")
         try:
             found = json.loads(text)
             return str(found.get("code") or ""), str(found.get("detail") or found.get("error") or "")[:1000]

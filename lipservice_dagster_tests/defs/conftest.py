@@ -34,14 +34,14 @@ class World:
     def run(self, team_id: int, first: date, last: date | None = None, *, replace: bool = False) -> str:
         return self.graph.run(team_id, first, last or first, replace=replace)
 
-    def make(self, teams: Sequence[int], first: date, last: date) -> None:
-        """All assets of neighbouring teams and days in one run, as a backfill does."""
+    def make(self, teams: Sequence[int], first: date, last: date, *assets: str) -> None:
+        """All assets, or these, of neighbouring teams and days in one run, as a backfill does."""
         self.instance.add_dynamic_partitions(TEAMS_NAME, [str(t) for t in teams])
         ends = str(TeamDay(teams[0], first)), str(TeamDay(teams[-1], last))
         tags = dict(
             zip(("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"), ends, strict=True)
         )
-        self._execute(None, None, tags)
+        self._execute(assets or None, None, tags)
 
     def settle(self) -> list[dg.RunRequest]:
         """Run what the sensor of stale reports asks for until it asks for nothing; all that it asked for."""

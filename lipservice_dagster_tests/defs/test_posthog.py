@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -11,48 +11,66 @@ from pydantic import SecretStr
 from lipservice_dagster.local import postgres
 from lipservice_dagster.local.demo_logs import generate
 from lipservice_dagster.local.log_store import LogWriter
-from lipservice_dagster.partitions import TEAMS_NAME
+from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage.source_requests import take
+from lipservice_dagster_tests.clickhouse_server import PASSWORD, USER, clickhouse_server
 from lipservice_dagster_tests.conftest import fresh_database
 from lipservice_dagster_tests.defs.conftest import World
+from lipservice_dagster_tests.logs import at, log, store
 from lipservice_dagster_tests.posthog_server import KEY, posthog_server
 
 LAST = date(2026, 9, 10)
-ASSETS = ("raw_logs", "signatures", "anomaly_reports", "policies")
+FIRST = LAST - timedelta(days=2)
+ASSETS = ("raw_logs", "signatures", "clusters", "anomaly_reports", "policies")
 
 
-def test_sql_hogql_and_pages_make_byte_equal_tables(
+def _logs(root: Path) -> None:
+    """Three small demo days; on the last there is a burst of errors that were not there before."""
+    with LogWriter(root) as writer:
+        for back in range(3):
+            day = LAST - timedelta(days=back)
+            writer.add(1, generate(1, day, until=LAST, days=3, logs_per_day=250))
+    of = {"service.name": "checkout"}
+    burst = [
+        log(
+            f"charge {i} declined by bank",
+            timestamp=at(13 + i / 400, LAST),
+            severity="error",
+            resource=of,
+            service=b"checkout",
+        )
+        for i in range(120)
+    ]
+    store(root, {1: burst})
+
+
+def test_files_sql_hogql_and_pages_make_byte_equal_tables(
     world: Callable[..., World], server: postgres.Layout, tmp_path: Path
 ) -> None:
     tables = {}
-    with posthog_server() as posthog:
-        for way in ("sql", "hogql", "pages"):
+    _logs(Settings(_env_file=None, home=tmp_path).embedded_logs)  # type: ignore[call-arg]
+    with posthog_server() as posthog, clickhouse_server() as clickhouse:
+        posthog.insert(1, Settings(_env_file=None, home=tmp_path).embedded_logs)  # type: ignore[call-arg]
+        api = {"logs_dsn": f"posthog+{posthog.url}/project/1", "posthog_api_key": SecretStr(KEY)}
+        sql = f"clickhouse://{USER}:{PASSWORD}@127.0.0.1:{clickhouse.port}/default?table={posthog.table}"
+        ways: dict[str, dict[str, object]] = {"files": {}, "sql": {"logs_dsn": sql}, "hogql": api, "pages": api}
+        for way, of in ways.items():
+            posthog.refused = {"sumMap"} if way == "pages" else set()
+            home = tmp_path if way == "files" else tmp_path / way
             with fresh_database(server) as database:
-                if way == "sql":
-                    found = world(on=database)
-                    with LogWriter(found.store) as writer:
-                        writer.add(1, generate(1, LAST, until=LAST, days=2, logs_per_day=600))
-                    posthog.insert(1, found.store)
-                else:
-                    posthog.refused = {"sumMap"} if way == "pages" else set()
-                    of = {
-                        "logs_dsn": SecretStr(f"posthog+{posthog.url}/project/1"),
-                        "posthog_api_key": SecretStr(KEY),
-                        "home": tmp_path / way,
-                    }
-                    found = world(on=database, **of)
-                found.instance.add_dynamic_partitions(TEAMS_NAME, ["1"])
-                found.materialise(1, LAST, *ASSETS)
+                found = world(on=database, home=home, **of)
+                found.make([1], FIRST, LAST, *ASSETS)
                 tables[way] = found.tables()
                 if way == "hogql":
                     said = _said(found)
-                    assert posthog.queries == 2  # the day, and its count
-                    assert take(database, f"{posthog.url[7:]}/1/queries", 2) > 0  # taken from the common budget
+                    assert posthog.queries == 3 + 1  # the days, and their count
+                    assert take(database, f"{posthog.url[7:]}/1/queries", 4) > 0  # taken from the common budget
+        assert any(posthog.table in query for query in clickhouse.asked)
     for name in ASSETS:
-        assert tables["sql"][name] or name == "anomaly_reports"
-        assert tables["hogql"][name] == tables["sql"][name]
-        assert tables["pages"][name] == tables["sql"][name]
-    assert posthog.pages >= 24
+        assert tables["files"][name]
+        for way in ("sql", "hogql", "pages"):
+            assert tables[way][name] == tables["files"][name]
+    assert posthog.pages >= 3 * 24
     assert any("project 1: 2026-09-10 read in 1 requests" in message for message in said)
     assert KEY not in "\n".join(said)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -27,7 +32,7 @@ from lipservice_dagster.sources.connect import posthog_projects, source_of
 from lipservice_dagster.sources.limits import QueryLimits
 from lipservice_dagster.sources.posthog import PostHogSource
 from lipservice_dagster.sources.posthog_api import Api, ApiLimits
-from lipservice_dagster.sources.posthog_pages import forget_old
+from lipservice_dagster.sources.posthog_pages import forget_old, held, remove
 from lipservice_dagster.sources.volumes_sql import Span
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.source_requests import take
@@ -197,6 +202,83 @@ def test_a_read_that_was_interrupted_goes_on_where_it_stopped(posthog: PostHog, 
     assert len(set(pages)) == len(pages) - 1  # the page that failed is asked for twice, no other
 
 
+@pytest.mark.parametrize("refused", [set(), {"sumMap"}], ids=["windows", "days"])
+def test_a_log_that_comes_after_an_interrupted_read_is_in_the_next(tmp_path: Path, refused: set[str]) -> None:
+    logs = [log(f"{a}{b} went", timestamp=at(5.1), resource=OF) for a in "abcdefgh" for b in "klmnopqr"]
+    late = log("late", timestamp=at(5.01), observed_timestamp=at(8), resource=OF)
+    later = log("later", timestamp=at(5.2), observed_timestamp=at(8), resource=OF)
+    root, more = store(tmp_path / "store", {1: logs}), store(tmp_path / "late", {1: [late, later]})
+    day = TeamDay(1, at(0).date())
+    with posthog_server() as posthog:
+        posthog.insert(1, root)
+        posthog.refused, posthog.most_rows, posthog.page_rows = refused, 20, 10
+        posthog.after_page = lambda number: posthog.faults.extend([Fault(401, "gone")] * (number == 3))
+        with pytest.raises(LogSourceRefusedError):
+            source(posthog, tmp_path / "pages").groups([day], Bounds(at(7)))
+        posthog.insert(1, more)
+        store(root, {1: [late, later]})
+        posthog.after_page = lambda number: None
+        found, bounds = source(posthog, tmp_path / "pages"), Bounds(at(9))
+        same(found, embedded(root), [day], bounds)
+        posthog.refused, posthog.most_rows = set(), 50_000
+        same(source(posthog, tmp_path / "pages"), embedded(root), [day], Bounds(at(7)))  # they were not there by then
+
+
+@pytest.mark.parametrize("until", ["<", "<="])
+def test_logs_of_the_first_and_the_last_instant_of_an_hour_are_in_their_pages(tmp_path: Path, until: str) -> None:
+    last = at(5) - timedelta(microseconds=1)
+    root = store(tmp_path / "store", {1: [log(f"at {t}", timestamp=t, resource=OF) for t in (at(4), last, at(5))]})
+    with posthog_server() as posthog:
+        posthog.insert(1, root)
+        posthog.refused, posthog.last_instant = {"sumMap"}, until
+        same(source(posthog, tmp_path / "pages"), embedded(root), [TeamDay(1, at(0).date())], Bounds(at(6.5)))
+
+
+def test_pages_that_are_gone_are_no_empty_day(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
+    posthog.refused, posthog.page_rows = {"sumMap"}, 5
+    posthog.after_page = lambda number: posthog.faults.extend([Fault(401, "Key was taken back")] * (number == 9))
+    bounds = Bounds(at(4.5, LAST))
+    with pytest.raises(LogSourceRefusedError):
+        source(posthog, tmp_path).groups(DAYS[:1], bounds)
+    posthog.after_page = lambda number: None
+    for part in tmp_path.glob("*/*/00-01/part-*"):
+        part.unlink()
+    with pytest.raises(LogSourceError, match=r"files of the pages of .* hold \d+ logs, and \d+ were read"):
+        source(posthog, tmp_path).groups(DAYS[:1], bounds)
+    same(source(posthog, tmp_path), embedded(logs), DAYS[:1], bounds)
+
+
+def test_several_readers_of_the_same_pages_have_all_of_them(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
+    posthog.refused, posthog.page_rows = {"sumMap"}, 20
+    bounds = Bounds(at(3.5, LAST))
+
+    def rows(_: int) -> pd.DataFrame:
+        return source(posthog, tmp_path).groups(DAYS[:1], bounds)
+
+    expected = embedded(logs).groups(DAYS[:1], bounds)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(rows, range(6)):
+            pd.testing.assert_frame_equal(found, expected)
+
+
+def test_pages_are_one_readers_and_are_removed_by_nobody_else_meanwhile(tmp_path: Path) -> None:
+    folder, inside = tmp_path / "pages" / "2026-09-10", Lock()
+
+    def reads(_: int) -> None:
+        for _ in range(40):
+            with held(folder):
+                assert inside.acquire(blocking=False)
+                (folder / "part").touch()
+                time.sleep(0.0005)
+                assert (folder / "part").exists()
+                inside.release()
+            remove(folder)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(reads, range(4)))
+    assert not list(folder.parent.iterdir())
+
+
 def test_rows_that_arrive_between_pages_are_neither_doubled_nor_make_others_missing(logs: Path, tmp_path: Path) -> None:
     late = store(
         tmp_path / "late", {1: [log("late", timestamp=at(h, LAST), observed_timestamp=at(99, LAST)) for h in range(6)]}
@@ -231,13 +313,31 @@ def test_logs_that_leave_while_pages_are_read_are_noticed(logs: Path, tmp_path: 
         Fault(503, "<html>overloaded</html>"),
         Fault(500, "Something broke"),
         Fault(cut=True),
-        Fault(silent=0.4),
+        Fault(silent=1.2),
+        Fault(drip=0.05),
+        Fault(504, "upstream request timeout", plain=True),
+        Fault(503, "upstream connect error. reset reason: connection timeout", plain=True),
+        Fault(500, "Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100."),
+        Fault(400, "Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100."),
+        Fault(500, "Code: 209. DB::Exception: Timeout exceeded while connecting to socket"),
     ],
-    ids=["throttled", "overloaded", "broken", "cut", "silent"],
+    ids=[
+        "throttled",
+        "overloaded",
+        "broken",
+        "cut",
+        "silent",
+        "dripping",
+        "gateway",
+        "upstream",
+        "simultaneous",
+        "refused",
+        "replica",
+    ],
 )
 def test_what_passes_is_tried_again(posthog: PostHog, logs: Path, tmp_path: Path, fault: Fault) -> None:
     posthog.faults = [fault, fault]
-    found = source(posthog, tmp_path, timeout_seconds=0.3 if fault.silent else 5)
+    found = source(posthog, tmp_path, timeout_seconds=1 if fault.silent or fault.drip else 5)
     pd.testing.assert_frame_equal(found.counts(DAYS, LATER), embedded(logs).counts(DAYS, LATER))
     assert len(posthog.asked) == 3
 
@@ -254,12 +354,65 @@ def test_a_limit_is_waited_for_as_long_as_it_says_by_runs_and_not_by_sensors(pos
         found.day_volumes(LAST, LAST)
 
 
+def test_a_page_is_tried_again_whatever_it_meets(posthog: PostHog, logs: Path, tmp_path: Path) -> None:
+    posthog.refused, posthog.page_rows = {"sumMap"}, 50
+    faults = [
+        Fault(504, "upstream request timeout", plain=True),
+        Fault(500, "Query has hit the max execution time"),
+        Fault(400, "Memory limit (for query) exceeded"),
+    ]
+    posthog.after_page = lambda number: posthog.faults.extend(faults[number - 1 : number])
+    same(source(posthog, tmp_path), embedded(logs), DAYS[:1], Bounds(at(6.5, LAST)))
+    assert not posthog.faults
+
+
+def test_a_question_that_the_gateway_goes_on_giving_up_is_asked_in_parts(
+    posthog: PostHog, logs: Path, tmp_path: Path
+) -> None:
+    posthog.faults = [Fault(504, "upstream request timeout", plain=True)] * 3
+    found, bounds = source(posthog, tmp_path), Bounds(at(5.5, LAST))
+    pd.testing.assert_frame_equal(found.groups(DAYS[:1], bounds), embedded(logs).groups(DAYS[:1], bounds))
+    assert posthog.queries == 3 + 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("dated", [False, True], ids=["seconds", "date"])
+def test_as_long_is_waited_as_the_answer_asks(
+    posthog: PostHog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, dated: bool
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    after = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True) if dated else "40"
+    posthog.faults = [Fault(status, "busy", headers={"Retry-After": after})]
+    source(posthog, tmp_path).counts(DAYS, LATER)
+    assert len(waited) == 1
+    assert 30 < waited[0] <= 40
+    posthog.faults = [Fault(status, "busy", headers={"Retry-After": after})]
+    with pytest.raises(LogSourceError, match=f"after 1 tries: {status} busy"):
+        source(posthog, tmp_path).day_volumes(LAST, LAST)
+
+
+def test_each_wait_is_twice_the_one_before(posthog: PostHog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    posthog.faults = [Fault(500, "Something broke")] * 4
+    source(posthog, tmp_path, retries=4).counts(DAYS, LATER)
+    assert waited == pytest.approx([0.01, 0.02, 0.04, 0.08])
+
+
+def test_a_key_in_what_is_answered_is_not_told(posthog: PostHog, tmp_path: Path) -> None:
+    posthog.faults = [Fault(401, f"Invalid key {KEY}")]
+    with pytest.raises(LogSourceRefusedError, match=r"Invalid key \*\*\*"):
+        source(posthog, tmp_path).counts(DAYS, LATER)
+
+
 @pytest.mark.parametrize(
     ("faults", "told"),
     [
         ([Fault(502, "bad gateway")] * 3, r"did not answer after 3 tries: 502 bad gateway; is the address"),
         ([Fault(cut=True)] * 3, r"did not answer after 3 tries: the connection broke: .*; is the address"),
         ([Fault(silent=0.25)] * 3, r"did not answer after 3 tries: no answer within 0.2 s"),
+        ([Fault(drip=0.02)] * 3, r"did not answer after 3 tries: no answer within 0.2 s"),
         ([Fault(302, headers={"Location": "https://us.posthog.com/x"})], "sends on to https://us.posthog.com/x: put"),
         ([Fault(400, "Query has hit the max execution time")], "gave a question up: Query has hit the max execution"),
         ([Fault(400, "Unable to resolve field: bdy")], "refused a question: Unable to resolve field: bdy"),
@@ -268,7 +421,7 @@ def test_a_limit_is_waited_for_as_long_as_it_says_by_runs_and_not_by_sensors(pos
 )
 def test_what_does_not_pass_is_told(posthog: PostHog, tmp_path: Path, faults: list[Fault], told: str) -> None:
     posthog.faults = list(faults)
-    found = source(posthog, tmp_path, timeout_seconds=0.2 if faults[0].silent else 5)
+    found = source(posthog, tmp_path, timeout_seconds=0.2 if faults[0].silent or faults[0].drip else 5)
     with pytest.raises(LogSourceError, match=told):
         found.day_volumes(LAST, LAST)
 
@@ -367,6 +520,37 @@ def test_projects_and_keys_are_read_from_the_settings(posthog: PostHog, logs: Pa
         assert "phx" not in shown(getattr(chosen, name))
     with pytest.raises(LogSourceError, match=r"No key of PostHog project 2 is set.*LIPSERVICE_POSTHOG_API_KEY"):
         source_of(chosen.model_copy(update={"posthog_api_key": None}))
+
+
+def test_blanks_around_a_key_are_no_part_of_it(posthog: PostHog, tmp_path: Path) -> None:
+    dsn = SecretStr(f"posthog+{posthog.url}/project/1")
+    for keys in (
+        {"posthog_api_key": f" {KEY}\n"},
+        {"posthog_keys": {1: f"{KEY}\r\n"}},
+        {"posthog_keys": {1: " \n"}, "posthog_api_key": KEY},
+    ):
+        found = source_of(Settings(_env_file=None, home=tmp_path, logs_dsn=dsn, **keys))  # type: ignore[call-arg]
+        assert "project 1" in found.ping()
+
+
+@pytest.mark.parametrize("key", ["phx_sec\nret", "phx_sec\tret", "phx_sec ret", "phx_sec…", "phx_sécret"])
+def test_a_key_with_a_sign_that_no_key_has_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    for name, value in (("API_KEY", key), ("KEYS", json.dumps({"1": key}))):
+        with monkeypatch.context() as environment:
+            environment.setenv(f"LIPSERVICE_POSTHOG_{name}", value)
+            with pytest.raises(ValueError, match="has a sign in it that no key has") as error:
+                Settings(_env_file=None)  # type: ignore[call-arg]
+            assert "phx_" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["phx_secret\n", "phx_secret…"])
+def test_a_key_that_no_header_takes_is_told_at_once_and_not_shown(posthog: PostHog, key: str) -> None:
+    said: list[str] = []
+    with pytest.raises(LogSourceRefusedError, match="no header of HTTP takes the key") as refusal:
+        Api(posthog.url, 1, key, QUICK, say=said.append).hogql("SELECT 1")
+    assert "secret" not in str(refusal.value)
+    assert not said
+    assert not posthog.asked
 
 
 @pytest.mark.parametrize(
