@@ -19,7 +19,7 @@ from lipservice_dagster.ingest.objects import Line
 from lipservice_dagster.ingest.octets import json_object
 from lipservice_dagster.ingest.otlp import is_otlp, json_records
 from lipservice_dagster.ingest.text import DAY_US, SEVERITY_NUMBERS, text_severity
-from lipservice_dagster.ingest.traces import goes_on, is_of_trace
+from lipservice_dagster.ingest.traces import Place, goes_on, is_of_trace, place_after, tells
 from lipservice_dagster.local.ids import uuids
 from lipservice_dagster.local.log_store import ATTRIBUTES, FIRST_DAY, LAST_DAY, LOGS_SCHEMA, TIMESTAMP, LogWriter
 
@@ -106,8 +106,9 @@ class _Held:
     at: int
     parts: list[bytes]
     octets: int
-    in_trace: bool
+    place: Place
     partial: bool
+    error: bool = False  # it has a trace, which its first line, without a level, did not say
 
     def body(self) -> bytes:
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
@@ -209,7 +210,9 @@ class Reader:
         if held is not None and self._goes_on(held, found):
             held.parts += [found.body] if held.partial else [b"\n", found.body]
             held.octets += len(found.body)
-            held.in_trace = held.in_trace or is_of_trace(found.body)
+            if not held.partial:
+                held.error = held.error or (held.line.severity is None and _is_trace(found.body, held))
+                held.place = place_after(found.body, held.place)
             held.partial = found.partial
             self._joined += 1
             return
@@ -229,17 +232,19 @@ class Reader:
                 return
             self._last = at
             self._without_year += found.yearless
-        trace = found.text and is_of_trace(found.body)
-        self._held = _Held(found, at, [found.body], len(found.body), trace, found.partial)
+        place = place_after(found.body, Place.OUTSIDE) if found.text else Place.OUTSIDE
+        self._held = _Held(found, at, [found.body], len(found.body), place, found.partial)
 
     def _goes_on(self, held: _Held, found: Line) -> bool:
         if held.partial:
             return True
-        if not found.text or found.timed or held.octets + len(found.body) > MAX_JOINED_BYTES:
+        if not found.text or not held.line.text or held.octets + len(found.body) > MAX_JOINED_BYTES:
             return False
-        if not (held.line.text or held.in_trace) or (found.severity is not None and not is_of_trace(found.body)):
+        if (found.timed or (found.severity is not None and not is_of_trace(found.body))) and not tells(
+            found.body, held.place
+        ):
             return False
-        return goes_on(found.body, held.line.severity, held.in_trace)
+        return goes_on(found.body, "error" if held.error else held.line.severity, held.place)
 
     def _put(self, writer: LogWriter) -> None:
         """The held log is complete."""
@@ -250,6 +255,8 @@ class Reader:
         severity = line.severity
         if severity is None and line.partial:
             severity = text_severity(line.body)
+        if severity is None and held.error:
+            severity = "error"
         if severity is None:
             severity = "info"
             self._without_severity += 1
@@ -348,6 +355,11 @@ class Reader:
             unknown_severities=dict(sorted(self._unknown.items())),
             counts=dict(sorted(counts.items())),
         )
+
+
+def _is_trace(line: bytes, held: _Held) -> bool:
+    """Whether a line makes an error of the log it joins; the stacks of Java's dumps of its threads are none."""
+    return is_of_trace(line) and not held.parts[0].startswith(b'"')
 
 
 def microseconds(moment: datetime) -> int:

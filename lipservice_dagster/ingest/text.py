@@ -214,6 +214,9 @@ _LETTER = re.compile(rb"\s+\d+\s+\d+\s+([VDIWEFA])\s|\s+([VDIWEFA])/")
 _BEHIND_TAG = re.compile(rb"\]: (error|fatal|warning|panic|debug|info|notice)\d?: ")
 _POSTGRES = re.compile(rb"[\s\]](LOG|DETAIL|HINT|STATEMENT|CONTEXT):  ")
 _EARLY = re.compile(rb"(?:[\w.+/\-]{1,40}: )?(warning|error|fatal): |([EW]): ")
+# PHP's own log, and what Go's servers say of a handler that panicked.
+_PHP = re.compile(rb"PHP (?:(?:Recoverable |Catchable )?(fatal) |(?:Parse |Core |Compile )?(error|warning):)", re.I)
+_GO_PANIC = re.compile(rb"\s*http: panic serving ")
 _KLOG = re.compile(rb"([IWEF])()\d{4} +\d\d:")
 _LETTERS_OF = {b"V": "debug", b"D": "debug", b"I": "info", b"W": "warn", b"E": "error", b"F": "fatal", b"A": "fatal"}
 
@@ -226,12 +229,16 @@ def text_severity(text: bytes, time: Time = _NO_TIME) -> str | None:
     found = _SEVERITY.search(text, 0, SEVERITY_HEAD)
     if found is not None:
         return _severity_in(found[0])
+    if (php := text.find(b"PHP ", time.end, SEVERITY_HEAD)) >= 0 and (says := _PHP.match(text, php)):
+        return severity_of((says[1] or says[2]).decode())
     if not time.end:
         # As compilers and many tools write it, "ld: warning: …", and apt, "E: …".
         early = _EARLY.match(text)
         return None if early is None else severity_of(early[1].decode()) if early[1] else _LETTERS_OF[early[2]]
     if behind := _BEHIND_TIME.match(text, time.end, SEVERITY_HEAD):
         return severity_of(behind[1].decode())
+    if _GO_PANIC.match(text, time.end):
+        return "error"
     if letter := _KLOG.match(text) or _LETTER.match(text, time.end, SEVERITY_HEAD):
         return _LETTERS_OF[letter[1] or letter[2]]
     if (tag := text.find(b"]: ", time.end, SEVERITY_HEAD)) > 0 and (behind := _BEHIND_TAG.match(text, tag)):
