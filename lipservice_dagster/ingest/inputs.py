@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import pyarrow as pa
 
 from lipservice_dagster.ingest.objects import Line
-from lipservice_dagster.ingest.octets import json_text, octets
+from lipservice_dagster.ingest.octets import json_object, json_text, octets
 from lipservice_dagster.ingest.otlp import protobuf_records
 
 CHUNK_BYTES = 4 << 20
@@ -137,14 +137,43 @@ def _unpacked(raw: BinaryIO, head: bytes, suffix: str) -> BinaryIO:
     return raw
 
 
+def begun(path: Path) -> tuple[int | None, bytes]:
+    """Octets of a file of lines up to its last line ending, and the line that is begun behind them.
+
+    None and no line where that is a JSON object from end to end, or the file is packed, a document, or its last line is
+    longer than `MAX_LINE_BYTES`: such a file is read as it is.
+    """
+    with path.open("rb") as raw, opened(Source(str(path))) as stream:
+        size = raw.seek(0, os.SEEK_END)
+        head, line, end, found = stream.head(), b"", size, b""
+        first = head.lstrip().partition(b"\n")
+        if stream.packed or is_protobuf(head) or (_DOCUMENT.match(head) and not _is_json(first)):
+            return None, b""
+        while end and size - end < MAX_LINE_BYTES:
+            start = max(0, end - _TAIL_BYTES)
+            raw.seek(start)
+            before, found, rest = raw.read(end - start).rpartition(b"\n")
+            line, end = rest + line, start + len(before) + 1 if found else start
+            if found:
+                break
+    too_long = end > 0 and not found
+    whole = line.lstrip()[:1] == b"{" and json_object(line) is not None
+    return (None, b"") if too_long or whole else (end, line)
+
+
+_TAIL_BYTES = 64 << 10
+
+
 class Input:
     """An opened input that counts the octets read of it and says what to do where it cannot be read."""
 
-    def __init__(self, name: str, stream: BinaryIO, raw: BinaryIO | None) -> None:
+    def __init__(self, name: str, stream: BinaryIO, raw: BinaryIO | None, limit: int | None = None) -> None:
         self._name, self._stream, self._raw = name, stream, raw
         self._ahead = b""
         self._hash = hashlib.sha256()
+        self._left = limit
         self.octets = 0
+        self.packed = raw is not None and stream is not raw
 
     def read(self, size: int, /) -> bytes:
         """The next octets, decompressed."""
@@ -175,20 +204,23 @@ class Input:
 
     def _read(self, size: int) -> bytes:
         try:
-            found = bytes(self._stream.read(size))
+            found = bytes(self._stream.read(size if self._left is None else min(size, self._left)))
         except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:  # EOFError: it was cut off
             raise IngestError(
                 f"Reading {self._name} failed after {self.octets:,} bytes: {error}. Nothing was stored; mend the file"
                 " or leave it out, and run it again."
             ) from error
         self._hash.update(found)
+        if self._left is not None:
+            self._left -= len(found)
         return found
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Input]:
+def opened(source: Source, limit: int | None = None) -> Iterator[Input]:
     """The source, unpacked where its first octets (or a file's ending) say that it is gzip, zstd, xz or bzip2.
 
+    Of a file with a `limit`, which is not packed then, so many octets are read.
     Raises `IngestError` where it cannot be opened.
     """
     if source.stream is not None:
@@ -205,7 +237,7 @@ def opened(source: Source) -> Iterator[Input]:
             f"Opening {source.name} failed: {error}. Nothing was stored; check its permissions."
         ) from error
     with raw:
-        yield Input(source.name, _unpacked(raw, raw.peek(16), path.suffix), raw if raw.seekable() else None)
+        yield Input(source.name, _unpacked(raw, raw.peek(16), path.suffix), raw if raw.seekable() else None, limit)
 
 
 # What it holds
