@@ -21,6 +21,7 @@ import pytest
 
 from lipservice_dagster.ingest import IngestError, ingest
 from lipservice_dagster.ingest.lines import read_line
+from lipservice_dagster.ingest.otlp import json_records
 from lipservice_dagster.ingest.reader import IngestSummary
 
 NOW = datetime(2026, 9, 12, 8, 30, tzinfo=UTC)
@@ -252,6 +253,68 @@ def test_what_only_begins_like_protobuf_is_lines(tmp_path):
     summary, found = stored(content, tmp_path)
     assert (summary.read, summary.blank, summary.stored) == (3, 2, 1)
     assert found[0]["body"].endswith(b"x")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ({"Timestamp": "2016-06-07T03:44:57.85+02:00", "Level": "Error", "MessageTemplate": "T {A}",
+          "RenderedMessage": "T 1"}, ("T 1", "error", "2016-06-07T01:44:57.850+00:00", None)),
+        ({"severity": "ERROR", "jsonPayload": {"message": "m", "x": 1}, "timestamp": "2024-02-03T04:05:07Z",
+          "resource": {"labels": {"container_name": "cart"}}}, ("m", "error", "2024-02-03T04:05:07+00:00", b"cart")),
+        ({"severity": "INFO", "message": "m", "time": {"seconds": 1700000000, "nanos": 5000}},
+         ("m", "info", "2023-11-14T22:13:20.000005+00:00", None)),
+        ({"severity": "INFO", "message": "m", "timestampSeconds": 1700000000, "timestampNanos": 5000},
+         ("m", "info", "2023-11-14T22:13:20.000005+00:00", None)),
+        ({"__REALTIME_TIMESTAMP": "1423944916375354", "PRIORITY": "3", "MESSAGE": [104, 255, 105]},
+         (b"h\xffi", "error", "2015-02-14T20:15:16.375354+00:00", None)),
+    ],
+)  # fmt: skip
+def test_fields_of_serilog_google_cloud_and_journald(line, expected):
+    body, severity, when, service = expected
+    found = read_line(json.dumps(line).encode(), 2026)
+    assert found.body == (body if isinstance(body, bytes) else body.encode())
+    assert (found.severity, found.timestamp, found.service) == (severity, at(when), service)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('2024-05-06 07:08:16 {"level":"error","msg":"x"}', ("x", "error", "2024-05-06T07:08:16+00:00", None)),
+        ('2024-05-06T07:08:16Z {"level":"error","msg":"x","ts":1}', ("x", "error", "1970-01-01T00:00:01+00:00", None)),
+        ('Oct 11 22:14:15 h app[1]: {"level":"warn","msg":"x"}', ("x", "warn", "2026-10-11T22:14:15+00:00", b"app")),
+        ('2024-05-06 07:08:16 {"level":"error","n":1}', (None, "error", "2024-05-06T07:08:16+00:00", None)),
+        ('2024-05-06 07:08:16 got {"level":"error","msg":"x"}', (None, None, "2024-05-06T07:08:16+00:00", None)),
+        ('2024-05-06 07:08:16 {"level":"error","msg":"cut}', (None, None, "2024-05-06T07:08:16+00:00", None)),
+    ],
+)
+def test_json_behind_a_time_or_the_head_of_syslog_gives_its_fields(line, expected):
+    body, severity, when, service = expected
+    found = read_line(line.encode(), 2026)
+    assert found.body == (line if body is None else body).encode()
+    assert (found.severity, found.timestamp, found.service) == (severity, at(when), service)
+
+
+def test_parts_of_a_long_line_that_docker_cut_are_put_together(tmp_path):
+    def record(log: str) -> str:
+        return json.dumps({"log": log, "stream": "stderr", "time": "2026-09-10T10:00:00Z"}) + "\n"
+
+    long = "ERROR " + "x" * ((16 << 10) - 6)
+    content = record(long) + record("the rest\n") + record("no line ending") + record("next\n")
+    summary, found = stored(content.encode(), tmp_path)
+    assert (summary.stored, summary.joined) == (3, 1)
+    assert {(row["body"].decode(), row["severity_text"]) for row in found} == {
+        (long + "the rest", "error"),
+        ("no line ending", "info"),
+        ("next", "info"),
+    }
+
+
+def test_severities_of_otlp_may_be_names_of_their_numbers(tmp_path):
+    for name, severity in (("ERROR", "error"), ("WARN3", "warn"), ("UNSPECIFIED", None)):
+        record = {"severityNumber": f"SEVERITY_NUMBER_{name}", "body": {"stringValue": "x"}, "timeUnixNano": "1"}
+        document = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+        assert next(json_records(document)).severity == severity
 
 
 # Documents and packing
