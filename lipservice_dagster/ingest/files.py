@@ -32,6 +32,7 @@ from lipservice_dagster.ingest.inputs import (
     sources_of,
 )
 from lipservice_dagster.ingest.lines import read_line
+from lipservice_dagster.ingest.octets import repaired
 from lipservice_dagster.ingest.reader import IngestSummary, Known, Reader, microseconds
 from lipservice_dagster.local.log_store import LogStoreError, LogWriter
 
@@ -161,7 +162,7 @@ def _of_file(source: Source, head: bytes, service: str | None, year: int | None,
     at = next((time for time in times if time is not None), None)
     found: _OfFile = {"untimed": microseconds(changed) if at is None else min(at, microseconds(changed))}
     if source.path is not None and service is None:
-        found["service"] = service_name(source.path).encode()
+        found["service"] = os.fsencode(service_name(source.path))
     return found
 
 
@@ -279,7 +280,7 @@ def notes(summary: IngestSummary) -> list[tuple[str, str | None]]:
     said: list[tuple[str, str | None]] = []
 
     def say(text: str, style: str | None = None) -> None:
-        said.append((text, style))
+        said.append((shown(text), style))
 
     say(
         f"{summary.read:,} lines read ({summary.bytes / 1e6:,.1f} MB): {summary.stored:,} stored,"
@@ -314,6 +315,11 @@ def notes(summary: IngestSummary) -> list[tuple[str, str | None]]:
     return said
 
 
+def shown(text: str) -> str:
+    """A text that people can be shown, whatever octets the names of files in it have."""
+    return repaired(text)
+
+
 def _say(console: Console, text: str, style: str | None = None) -> None:
     # Names of files and services can hold anything: no markup, and no line breaks of our own.
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(shown(text), style=style, markup=False, highlight=False, soft_wrap=True)

@@ -38,6 +38,7 @@ _OTLP_HINT, _HINT_BYTES = re.compile(rb'"resource_?[Ll]ogs"'), 200
 _EPOCH = date(1970, 1, 1)
 _FIRST_US = (FIRST_DAY - _EPOCH).days * DAY_US
 _END_US = ((LAST_DAY - _EPOCH).days + 1) * DAY_US
+_NULS = bytes(16)
 _LEAP_YEAR = 2000  # with a day given only the time of day counts, and 29 February must be readable
 
 
@@ -193,7 +194,7 @@ class Reader:
         self._latest = self._observed if changed is None else min(microseconds(changed), self._observed)
         self._year = _year_of(self._latest) if self._given_year is None else self._given_year
         # uuids depend on what is ingested and when, so that no two runs give the same ones.
-        seed = hashlib.sha256(f"{self._team_id}\0{file}\0{self._observed}\0{self._read}".encode()).digest()
+        seed = hashlib.sha256(octets(f"{self._team_id}\0{file}\0{self._observed}\0{self._read}")).digest()
         self._ids = np.random.default_rng(int.from_bytes(seed, "big"))
 
     def read(self, writer: LogWriter, lines: list[bytes], too_long: bool) -> None:
@@ -203,6 +204,8 @@ class Reader:
             self._begin = self._end
             self._end += len(line) + 1
             line = line.removesuffix(b"\r")
+            if line[:16] == _NULS:  # in front of it, the disk held what was never written
+                line = line.lstrip(b"\0")
             if too_long:
                 self._put(writer)
                 self._refuse(TOO_LONG, line)

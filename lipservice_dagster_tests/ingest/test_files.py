@@ -3,6 +3,7 @@ import errno
 import gzip
 import io
 import json
+import os
 import sys
 import tempfile
 from datetime import UTC, date, datetime, timedelta
@@ -511,6 +512,19 @@ def test_the_command_prints_what_became_of_the_lines(tmp_path, capsys):
     assert "2026-09-10" in printed.out
     assert printed.err == ""  # no progress where it is not a terminal
     assert (tmp_path / "rejects").read_bytes() == b"early\n"
+
+
+def test_a_file_may_have_any_octets_in_its_name(tmp_path, capsys):
+    name = os.fsdecode(b"bad\xff")
+    (tmp_path / name).mkdir()
+    for file in ("a.log", "b.zip"):
+        (tmp_path / name / (name + file)).write_bytes(b"2026-09-10 10:00:00 x\n" if file == "a.log" else bytes(99))
+    assert run(tmp_path, tmp_path / name, rejects=tmp_path / "rejects") == 0
+    assert "bad\ufffdb.zip (it holds no text)" in capsys.readouterr().out
+    assert run(tmp_path, tmp_path / name / (name + "a.log")) == 0
+    assert "bad\ufffda.log was stored before" in capsys.readouterr().out
+    assert run(tmp_path, tmp_path / name / (name + "b.zip")) == 1
+    assert "bad\ufffdb.zip" in capsys.readouterr().err
 
 
 def test_the_command_reads_standard_input(tmp_path, monkeypatch, capsys):

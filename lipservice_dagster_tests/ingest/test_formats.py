@@ -9,8 +9,11 @@ import io
 import json
 import lzma
 import os
+import random
 import struct
+import tarfile
 import threading
+import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lipservice_dagster.ingest import IngestError, ingest
+from lipservice_dagster.ingest import IngestError, ingest, inputs
 from lipservice_dagster.ingest.lines import read_line
 from lipservice_dagster.ingest.otlp import json_records
 from lipservice_dagster.ingest.reader import IngestSummary
@@ -378,6 +381,63 @@ def test_folders_give_their_files_once_and_leave_out_what_is_no_text(tmp_path):
     assert summary.left_out == (f"{logs}/journal (it holds no text)", f"{logs}/empty (a folder without files)")
     with pytest.raises(IngestError, match="nothing to read"):
         ingest([logs / "empty"], **options)
+
+
+@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be"])
+def test_utf16_with_its_mark_is_read_as_text_and_noticed_when_it_comes_again(tmp_path, monkeypatch, name):
+    text = "".join(f"2026-09-10 10:00:00 INFO żó\U0001f600 {i}\r\n" for i in range(300))
+    path = tmp_path / "a.log"
+    path.write_bytes(("\ufeff" + text).encode(name))
+    options: dict[str, Any] = {"store": tmp_path / "s", "team_id": 1, "service": None, "day": None, "now": NOW}
+    monkeypatch.setattr(inputs, "CHUNK_BYTES", 101)
+    assert ingest([path], **options).stored == 300
+    assert [row["body"].decode() + "\r\n" for row in rows(tmp_path / "s")] == text.splitlines(keepends=True)
+    with path.open("ab") as file:
+        file.write("2026-09-10 11:00:00 INFO new\r\n".encode(name))
+    summary = ingest([path], **options)
+    assert (summary.stored, summary.known[0].whole) == (1, False)
+
+
+LOG_LINES = b"".join(b"2026-09-10 10:00:00 INFO line %d\n" % i for i in range(500))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [LOG_LINES + bytes(4096), bytes(9000) + LOG_LINES, LOG_LINES[:320] + bytes(5000) + LOG_LINES[320:], LOG_LINES],
+)
+def test_what_a_crash_or_a_cut_left_of_nuls_in_a_log_is_no_part_of_it(tmp_path, content):
+    (tmp_path / "a.log").write_bytes(content)
+    summary = ingest([tmp_path / "a.log"], store=tmp_path / "s", team_id=1, service=None, day=None, now=NOW)
+    assert sum(row["body"].startswith(b"2026-09-10") for row in rows(tmp_path / "s")) == 500
+    assert summary.not_stored == 0
+    assert all(bytes(16) not in row["body"] for row in rows(tmp_path / "s"))
+
+
+def test_archives_and_other_octets_are_left_out_with_the_reason(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.log").write_bytes(LOG_LINES)
+    with zipfile.ZipFile(folder / "b.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(folder / "a.log")
+    for name in ("c.tar", "d.tar.gz"):
+        with tarfile.open(folder / name, "w:gz" if name.endswith("gz") else "w") as tar:
+            tar.add(folder / "a.log")
+    (folder / "e.bin").write_bytes(random.Random(1).randbytes(100_000))
+    summary = ingest([folder], store=tmp_path / "s", team_id=1, service=None, day=None, now=NOW)
+    assert summary.stored == 500
+    assert [name.removeprefix(f"{folder}/") for name in summary.left_out] == [
+        "b.zip (an archive: unpack it first)",
+        "c.tar (an archive: unpack it first)",
+        "d.tar.gz (an archive: unpack it first)",
+        "e.bin (it holds no text)",
+    ]
+    with pytest.raises(IngestError, match=r"b\.zip \(an archive: unpack it first\)"):
+        ingest([folder / "b.zip"], store=tmp_path / "s", team_id=1, service=None, day=None, now=NOW)
+
+
+def test_a_file_whose_first_octets_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(IngestError, match="Opening /proc/self/mem failed"):
+        ingest([Path("/proc/self/mem")], store=tmp_path, team_id=1, service=None, day=None, now=NOW)
 
 
 def test_a_pipe_with_a_name_is_read_once_and_whole(tmp_path):
