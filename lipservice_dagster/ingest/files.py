@@ -81,7 +81,8 @@ def ingest(
     waiting: list[tuple[str, int]] = []
     reader = Reader(team_id, (service or "").encode(), environment.encode(), day, year, now, rejects)
     octets = done = 0
-    with LogWriter(store, durable=not scratch) as writer:
+    before, stored = frozenset(known), list[tuple[Source, ledger.Entry]]()
+    with ExitStack() as until_published, LogWriter(store, durable=not scratch) as writer:
         for source in sources:
             met_before = None if again or source.path is None else ledger.begins_with(source, known, day)
             if met_before is not None:
@@ -123,8 +124,24 @@ def ingest(
             if read:
                 ledger.add(writer, team_id, entry)
                 known.append(entry)
+                stored.append((source, entry))
         reader.flush(writer)
+        if not again and not scratch:
+            until_published.enter_context(ledger.publishing(store))
+            _nobody_else_stored(stored, [e for e in ledger.entries(store, team_id) if e not in before], day)
     return replace(reader.summary(octets), known=tuple(met), left_out=tuple(left_out), waiting=tuple(waiting))
+
+
+def _nobody_else_stored(
+    stored: Sequence[tuple[Source, ledger.Entry]], since: Sequence[ledger.Entry], day: date | None
+) -> None:
+    """Raise `IngestError` where an input is, or begins with, one that was published `since`."""
+    for source, entry in stored if since else ():
+        same = any((e.digest, e.day) == (entry.digest, entry.day) for e in since)
+        if same or (source.path is not None and ledger.begins_with(source, since, day) is not None):
+            raise IngestError(
+                f"{source.name} was stored meanwhile by another ingest. Nothing was stored; run it again for the rest."
+            )
 
 
 def _known(source: Source, entry: ledger.Entry, whole: bool) -> Known:

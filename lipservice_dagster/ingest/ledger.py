@@ -7,9 +7,12 @@ there without the other.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -63,6 +66,21 @@ def add(writer: LogWriter, team_id: int, entry: Entry) -> None:
     """Let the writer publish an entry together with the logs."""
     name = f"{entry.digest}{'' if entry.day is None else f'-{entry.day}'}.json"
     writer.note(f"{_folder(team_id)}/{name}", json.dumps(asdict(entry), indent=1).encode())
+
+
+@contextmanager
+def publishing(root: Path) -> Iterator[None]:
+    """Let nobody else publish inputs in the meantime. Raises `LogStoreError` where the store cannot be written."""
+    try:
+        (root / "ingested").mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / "ingested" / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise LogStoreError(f"Writing below {root} failed: {error}. Nothing was stored") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def digest_of(source: Source, octets: int) -> str:

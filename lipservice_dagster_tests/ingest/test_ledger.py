@@ -126,6 +126,20 @@ def test_what_is_written_later_goes_on_with_the_time_and_the_severity_before_it(
     assert len(stored_rows(tmp_path)) == 4
 
 
+@pytest.mark.parametrize("grown", [b"", b"2026-09-10 11:00:00 new\n"])
+def test_of_two_ingests_of_a_file_at_once_one_stores_it(tmp_path, log, grown):
+    def meanwhile(_octets: int) -> None:
+        if not counts(tmp_path / "store"):
+            with log.open("ab") as file:
+                file.write(grown)
+            into(tmp_path, log)
+
+    with pytest.raises(IngestError, match=r"app\.log was stored meanwhile by another ingest. Nothing was stored"):
+        into(tmp_path, log, progress=meanwhile)
+    assert counts(tmp_path / "store") == {(1, DAY): 400 + bool(grown)}
+    assert into(tmp_path, log).known[0].whole
+
+
 def test_what_is_left_for_the_next_time_is_told_and_json_that_is_whole_is_not_left(tmp_path, capsys):
     log = tmp_path / "app.log"
     options: dict[str, Any] = {"team_id": 1, "service": None, "day": None, "now": datetime.now(UTC)}
