@@ -68,7 +68,7 @@ def _read_text(line: bytes, year: int) -> Line:
         severity = text_severity(line) or trace_severity(line)
         return Line(line, severity=severity, text=True)
     severity, service, end = _syslog(line, time.end)
-    inner = _object_behind(line, end, year)
+    inner = _object_behind(line, end, year) if line[-1:] == b"}" else None
     if inner is not None and inner.body is not line:
         return inner._replace(
             timestamp=time.at if inner.timestamp is None else inner.timestamp,
@@ -85,7 +85,7 @@ def _object_behind(line: bytes, end: int, year: int) -> Line | None:
 
     Its body is the line where it has no message.
     """
-    if line[-1:] != b"}" or (begin := _BRACE.match(line, end)) is None:
+    if (begin := _BRACE.match(line, end)) is None:
         return None
     fields = json_object(line[begin.end() - 1 :])
     if fields is None:

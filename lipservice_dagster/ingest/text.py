@@ -237,11 +237,11 @@ _LETTER = re.compile(rb"\s+\d+\s+\d+\s+([VDIWEFA])\s|\s+([VDIWEFA])/")
 # How daemons write theirs behind the head of syslog, "sshd[12]: error: …", and PostgreSQL its own words.
 _BEHIND_TAG = re.compile(rb"\]: (error|fatal|warning|panic|debug|info|notice)\d?: ")
 _POSTGRES = re.compile(rb"[\s\]](LOG|DETAIL|HINT|STATEMENT|CONTEXT):  ")
-_BEHIND_NAME = re.compile(rb"\s+[\w.+/\-]{1,40}: (warning|error|fatal): ")
+# "main: error: …", and what Go's servers say of a handler that panicked.
+_BEHIND_NAME = re.compile(rb"\s+[\w.+/\-]{1,40}: (?:(warning|error|fatal): |panic serving )")
 _EARLY = re.compile(rb"(?:[\w.+/\-]{1,40}: )?(warning|error|fatal): |([EW]): ")
-# PHP's own log, and what Go's servers say of a handler that panicked.
+# PHP's own log.
 _PHP = re.compile(rb"PHP (?:(?:Recoverable |Catchable )?(fatal) |(?:Parse |Core |Compile )?(error|warning):)", re.I)
-_GO_PANIC = re.compile(rb"\s*http: panic serving ")
 _KLOG = re.compile(rb"([IWEF])()\d{4} +\d\d:")
 _LETTERS_OF = {b"V": "debug", b"D": "debug", b"I": "info", b"W": "warn", b"E": "error", b"F": "fatal", b"A": "fatal"}
 
@@ -262,9 +262,7 @@ def text_severity(text: bytes, time: Time = _NO_TIME) -> str | None:
         return None if early is None else severity_of(early[1].decode()) if early[1] else _LETTERS_OF[early[2]]
     behind = _BEHIND_TIME.match(text, time.end, SEVERITY_HEAD) or _BEHIND_NAME.match(text, time.end, SEVERITY_HEAD)
     if behind:
-        return severity_of(behind[1].decode())
-    if _GO_PANIC.match(text, time.end):
-        return "error"
+        return severity_of(behind[1].decode()) if behind[1] else "error"
     if letter := _KLOG.match(text) or _LETTER.match(text, time.end, SEVERITY_HEAD):
         return _LETTERS_OF[letter[1] or letter[2]]
     if (tag := text.find(b"]: ", time.end, SEVERITY_HEAD)) > 0 and (behind := _BEHIND_TAG.match(text, tag)):

@@ -15,15 +15,17 @@ _EXCEPTION = (
     rb"(?:[\w$]+(?:\.|::|\\))*[A-Z][\w$]*(?:Error|Exception|Throwable|Fault|Interrupt)"
     rb"(?::\s|:?\s*\Z)|[A-Z]\w*(?:::[A-Z]\w*)+ \(.*\):\s*\Z"  # the last is Rails'
 )
-# In front of the name, Ruby says where: "a.rb:1:in `f': boom (RuntimeError)".
-_RUBY_FRAME = rb"[\w./\-<>()]{1,400}:\d+:in [`']"
+# "a.rb:1:in `f'", and of what nobody caught the first one goes on: "a.rb:1:in `f': boom (RuntimeError)".
+_RUBY = re.compile(rb"[\w./\-<>()]{1,400}:\d+:in [`'](?:[^`']*': .*(\([\w:]+\))\s*\Z)?")
+# As most lines begin that have a time, and none of a trace.
+_ELSEWHERE = frozenset(b"%c" % sign for sign in b"0123456789[<")
 _PANIC_HEAD = rb"panic: |fatal error: |thread '[^']*' (?:\(\d+\) )?panicked at "
 _HEAD = re.compile(
     rb"Traceback \(most recent call last\):|\s*\+ Exception Group Traceback \(most recent call last\):"
     rb"|Exception in thread "
     rb"|Unhandled exception|Uncaught "
     rb"|goroutine \d+ \["
-    rb"|" + _PANIC_HEAD + rb"|" + _EXCEPTION + rb"|" + _RUBY_FRAME + rb"[^`']*': .*\([\w:]+\)\s*\Z"
+    rb"|" + _PANIC_HEAD + rb"|" + _EXCEPTION
 )
 _PANIC = re.compile(_PANIC_HEAD)
 # What stands in a trace and nowhere else.
@@ -31,7 +33,7 @@ _PART = re.compile(
     rb"Caused by: |Suppressed: |\.\.\. \d+ (?:more|common frames)"
     rb"|During handling of the above exception|The above exception was the direct cause"
     rb"|at [\w$.<>/]+\(|at (?:async |new )?[\w$.<>]+ (?:\[as [\w$]+\] )?\((?:/|[\w+\-]+:|<anonymous>)"
-    rb"|from [\w./\-]+:\d+:in |" + _RUBY_FRAME + rb"|File \"[^\"]+\", line \d"
+    rb"|from [\w./\-]+:\d+:in |File \"[^\"]+\", line \d"
     rb"|--- End of |goroutine \d+ \[|created by [\w./]+|\[signal |exit status \d"
     rb"|stack backtrace:|note: run with `RUST_BACKTRACE"
     rb"|Stack trace:\s*\Z|#\d+ (?:\{main\}|\[internal function\]|\S+\(\d+\): )"
@@ -40,7 +42,7 @@ _PART = re.compile(
 # main.(*T).run(0xc0, 0x1), as Go writes them.
 _CALL = re.compile(rb"[\w./*()\-]+\([^)]*\)(?: in goroutine \d+)?\s*\Z")
 _WARNS = frozenset(("warn", "error", "fatal"))
-_TRACEBACK = re.compile(rb"Traceback \(most recent call last\):")
+_TRACEBACK = b"Traceback (most recent call last):"
 _MESSAGE_BELOW = re.compile(rb"thread '[^']*' (?:\(\d+\) )?panicked at \S+:\d+:\d+:\s*\Z")
 _MANY_LINES = re.compile(rb"[\w.]+: \d+ validation errors? for ")
 _LAST_LINE = re.compile(rb"([A-Za-z_][\w.]*)(?::\s|:?\s*\Z)")
@@ -72,7 +74,7 @@ class Place(Enum):
 
 def trace_severity(line: bytes) -> str | None:
     """The severity of a line that is the head of a trace, else None."""
-    if _HEAD.match(line) is None:
+    if not _is_head(line):
         return None
     return "fatal" if _PANIC.match(line) else "error"
 
@@ -84,15 +86,15 @@ def goes_on(line: bytes, severity: str | None, place: Place) -> bool:
     """
     if place in (Place.FRAMES, Place.PANICKED, Place.MESSAGE):
         return True
-    head = _HEAD.match(line) is not None
+    head = _is_head(line)
     if not head and line[:1] in b" \t":  # an empty line is no line
         return True
     if place is Place.OUTSIDE:
-        return severity in _WARNS and (head or _PART.match(line) is not None)
+        return severity in _WARNS and (head or _is_part(line))
     if head:
         # A crash, or Python's next trace behind one that is told, has nothing to do with what is before it.
-        return not (_PANIC.match(line) or (place is Place.TOLD and _TRACEBACK.match(line)))
-    return _CALL.match(line) is not None or _PART.match(line) is not None or line.rstrip() == b"}"
+        return not (_PANIC.match(line) or (place is Place.TOLD and line.startswith(_TRACEBACK)))
+    return _CALL.match(line) is not None or _is_part(line) or line.rstrip() == b"}"
 
 
 def tells(line: bytes, place: Place) -> bool:
@@ -105,9 +107,11 @@ def tells(line: bytes, place: Place) -> bool:
 
 def place_after(line: bytes, place: Place) -> Place:
     """Where a log at ``place`` has got to with its next line; before its first it is OUTSIDE."""
-    if _TRACEBACK.match(line):
+    if place is Place.OUTSIDE and line[:1] in _ELSEWHERE:
+        return place
+    if line.startswith(_TRACEBACK):
         return Place.CALLED
-    if _MESSAGE_BELOW.match(line):
+    if line.startswith(b"thread '") and _MESSAGE_BELOW.match(line):
         return Place.PANICKED
     if place is Place.PANICKED:
         return Place.INSIDE
@@ -124,4 +128,15 @@ def place_after(line: bytes, place: Place) -> Place:
 
 def is_of_trace(line: bytes) -> bool:
     """Whether a line is one that stands in a trace."""
-    return _HEAD.match(line) is not None or _PART.match(line.lstrip()) is not None
+    return line[:1] not in _ELSEWHERE and (_is_head(line) or _is_part(line.lstrip()))
+
+
+def _is_head(line: bytes) -> bool:
+    if _HEAD.match(line):
+        return True
+    found = _RUBY.match(line) if b":in " in line else None
+    return found is not None and found[1] is not None
+
+
+def _is_part(line: bytes) -> bool:
+    return _PART.match(line) is not None or (b":in " in line and _RUBY.match(line) is not None)

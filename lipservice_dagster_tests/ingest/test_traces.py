@@ -185,3 +185,8 @@ def test_a_file_does_not_go_on_with_the_one_before_it(tmp_path):
     options = {"team_id": 1, "service": None, "day": date(2026, 9, 10), "now": datetime(2026, 9, 12, tzinfo=UTC)}
     summary = ingest([tmp_path / "a.log", tmp_path / "b.log"], store=tmp_path / "s", **options)  # type: ignore[arg-type]
     assert (summary.stored, summary.joined) == (2, 1)
+
+
+def test_an_empty_line_that_a_runtime_wrapped_is_read(tmp_path):
+    text = "2026-09-10T10:00:00Z stdout F \n2026-09-10T10:00:01Z stdout F INFO x\n"
+    assert [body for _, body in logs_of(text, tmp_path)] == ["", "INFO x"]
