@@ -83,6 +83,7 @@ TIMES = (
     ("Jan 01, 2024 12:04:05 PM a.b.C d", "2024-01-01T12:04:05+00:00"),
     ("Jan 01, 2024 3:04:05\u202fPM a.b.C d", "2024-01-01T15:04:05+00:00"),
     ("Jan 01, 2024 15:04:05 x", "2024-01-01T15:04:05+00:00"),
+    ("98/06/09 20:10:40 x", "1998-06-09T20:10:40+00:00"),
     ("2016-12-31 23:59:60 leap", "2016-12-31T23:59:59+00:00"),
 )
 
@@ -93,7 +94,7 @@ def test_times_are_found_in_text(line, expected):
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"), [(line, when) for line, when in TIMES if line[:2] not in ("08", "17", "- ")]
+    ("line", "expected"), [(line, when) for line, when in TIMES if line[:2] not in ("08", "17", "98", "- ")]
 )
 def test_times_are_found_behind_other_words(line, expected):
     assert read_line(b"some words | " + line.encode(), 2023).timestamp == at(expected)
@@ -185,6 +186,7 @@ def test_a_json_line_gives_its_fields():
         ("1700000000.25", "2023-11-14T22:13:20.250+00:00"),
         (1700000000123, "2023-11-14T22:13:20.123+00:00"),
         ("1700000000123456", "2023-11-14T22:13:20.123456+00:00"),
+        (20_000_000_000_000_000, "2603-10-11T11:33:20+00:00"),
         (1700000000123456789, "2023-11-14T22:13:20.123456+00:00"),
         ("Jun 14 15:16:01", "2023-06-14T15:16:01+00:00"),
         ("2024-05-06 07:08:09", "2024-05-06T07:08:09+00:00"),

@@ -313,6 +313,21 @@ def test_parts_of_a_long_line_that_docker_cut_are_put_together(tmp_path):
     }
 
 
+def test_what_a_program_says_of_its_level_goes_before_what_is_around_it():
+    inner = json.dumps({"level": "warn", "msg": "m"})
+    record = {"log": inner, "stream": "stdout", "time": "2025-01-01T00:00:00Z", "level": "error"}
+    assert read_line(json.dumps(record).encode(), 2026).severity == "warn"
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "severity"), [("odd", 17, "error"), ("odd", 0, "odd"), ("WARN", 17, "warn")]
+)
+def test_otlps_number_counts_where_the_text_is_none_that_is_known(text, number, severity):
+    record = {"severityNumber": number, "severityText": text, "body": {"stringValue": "x"}}
+    document = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+    assert next(json_records(document)).severity == severity
+
+
 def test_severities_of_otlp_may_be_names_of_their_numbers(tmp_path):
     for name, severity in (("ERROR", "error"), ("WARN3", "warn"), ("UNSPECIFIED", None)):
         record = {"severityNumber": f"SEVERITY_NUMBER_{name}", "body": {"stringValue": "x"}, "timeUnixNano": "1"}

@@ -140,6 +140,14 @@ def test_of_two_ingests_of_a_file_at_once_one_stores_it(tmp_path, log, grown):
     assert into(tmp_path, log).known[0].whole
 
 
+def test_a_stream_that_was_put_on_another_day_is_another(tmp_path):
+    options: dict[str, Any] = {"store": tmp_path / "store", "team_id": 1, "service": None, "now": NOW}
+    for day in (DAY, date(2026, 9, 11)):
+        assert ingest(io.BytesIO(LINES), day=day, **options).stored == 400
+    with pytest.raises(IngestError, match="stored before"):
+        ingest(io.BytesIO(LINES), day=DAY, **options)
+
+
 def test_what_is_left_for_the_next_time_is_told_and_json_that_is_whole_is_not_left(tmp_path, capsys):
     log = tmp_path / "app.log"
     options: dict[str, Any] = {"team_id": 1, "service": None, "day": None, "now": datetime.now(UTC)}
