@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from lipservice_dagster.cli import cli
 from lipservice_dagster.settings import Settings
+from lipservice_dagster_tests.test_cli import LIPSERVICE, environment
 
 START = datetime(2026, 3, 2)
 DAYS = 6
@@ -119,6 +123,39 @@ def test_it_is_printed_for_people_and_leaves_nothing_behind(
     assert os.listdir(temporary) == os.listdir(here) == []
     assert not (tmp_path / "home").exists()
     assert Settings().home == tmp_path / "home"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGHUP, signal.SIGTERM])
+def test_a_closed_terminal_leaves_no_copy_of_the_logs_behind(tmp_path: Path, sign: int):
+    temporary, pipe = tmp_path / "tmp", tmp_path / "pipe"
+    temporary.mkdir()
+    os.mkfifo(pipe)
+    found = subprocess.Popen(
+        [str(LIPSERVICE), "analyze", str(pipe)],
+        env=environment(tmp_path) | {"TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with pipe.open("wb") as file:
+        file.write(b"2026-09-10 10:00:00 INFO x\n")
+        file.flush()
+        deadline = time.monotonic() + 60
+        while not list(temporary.glob("lipservice-analyze-*/log_store")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        found.send_signal(sign)
+        assert found.wait(timeout=60) == 1
+    assert os.listdir(temporary) == []
+
+
+def test_a_name_of_any_octets_is_analysed(tmp_path: Path):
+    path = tmp_path / os.fsdecode(b"bad\xff.log")
+    path.write_text("2026-09-10 10:00:00 INFO x\n")
+    (tmp_path / os.fsdecode(b"no\xff.log")).write_bytes(bytes(99))
+    found = json.loads(analyse("--json", str(tmp_path)).stdout)
+    assert found["services"][0]["service"] == "bad\ufffd"
+    assert found["left_out"] == [f"{tmp_path}/no\ufffd.log (it holds no text)"]
 
 
 def test_a_file_names_the_service_and_places_lines_without_a_time(tmp_path: Path):

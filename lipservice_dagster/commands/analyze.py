@@ -19,7 +19,7 @@ from lipservice_dagster.commands.terminal import line
 from lipservice_dagster.core import frames
 from lipservice_dagster.core.budget import DAYS_A_MONTH, GB
 from lipservice_dagster.core.policy import Policy
-from lipservice_dagster.ingest.files import notes
+from lipservice_dagster.ingest.files import notes, shown
 from lipservice_dagster.local.analysis import Analysis, analyse
 from lipservice_dagster.local.interrupts import interruptible
 from lipservice_dagster.settings import Settings
@@ -77,7 +77,8 @@ def document(found: Analysis, price_per_gb: float) -> dict[str, Any]:
             "without_time": summary.without_timestamp,
             "without_severity": summary.without_severity,
         },
-        "left_out": list(summary.left_out) + [known.name for known in summary.known if known.whole],
+        "left_out": [shown(name) for name in summary.left_out]
+        + [shown(known.name) for known in summary.known if known.whole],
         "span": {
             "first": found.first.isoformat(),
             "last": found.last.isoformat(),

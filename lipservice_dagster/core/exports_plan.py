@@ -43,7 +43,7 @@ that OpenTelemetry has (17 to 24 but 20)."""
 
 LEVEL_FIELDS = (
     *("severity_text", "severity", "level", "lvl", "log.level", "@l", "@level"),
-    *("levelname", "loglevel", "log_level", "severityText"),
+    *("levelname", "loglevel", "log_level", "severityText", "Level", "LogLevel"),
 )
 NUMBER_FIELDS = ("severity_number", "severityNumber")
 """Where a record may say its level, in the order of `lipservice ingest`; else ``level`` within ``log`` does, else

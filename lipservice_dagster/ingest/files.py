@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, TypedDict
 
@@ -21,8 +21,18 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from lipservice_dagster.ingest import ledger
-from lipservice_dagster.ingest.inputs import CHUNK_BYTES, IngestError, Input, Source, opened, pieces_of, sources_of
+from lipservice_dagster.ingest.inputs import (
+    CHUNK_BYTES,
+    IngestError,
+    Input,
+    Source,
+    begun,
+    opened,
+    pieces_of,
+    sources_of,
+)
 from lipservice_dagster.ingest.lines import read_line
+from lipservice_dagster.ingest.octets import repaired
 from lipservice_dagster.ingest.reader import IngestSummary, Known, Reader, microseconds
 from lipservice_dagster.local.log_store import LogStoreError, LogWriter
 
@@ -53,7 +63,9 @@ def ingest(
     it is the latest in which they do not lie after the last change of the file. `now`, with a zone, becomes
     observed_timestamp.
 
-    What the store holds already is not stored `again`: of a file that has grown since, only what follows is read.
+    What the store holds already is not stored `again`: of a file that has grown since, only what follows is read, as if
+    it had been read at once. A file that was changed in the last minutes may still be written: a line that is begun at
+    its end, and a log of which more must come, are left for the next time.
     A `scratch` store is read by this process and then thrown away: what lines do not say is filled in from their file,
     its name as the service, its first time (or that of its last change) for the lines before it.
 
@@ -66,20 +78,25 @@ def ingest(
     sources, left_out = sources_of(inputs)
     known = [] if again else ledger.entries(store, team_id)
     met: list[Known] = []
+    waiting: list[tuple[str, int]] = []
     reader = Reader(team_id, (service or "").encode(), environment.encode(), day, year, now, rejects)
     octets = done = 0
-    with LogWriter(store, durable=not scratch) as writer:
+    before, stored = frozenset(known), list[tuple[Source, ledger.Entry]]()
+    with ExitStack() as until_published, LogWriter(store, durable=not scratch) as writer:
         for source in sources:
             met_before = None if again or source.path is None else ledger.begins_with(source, known, day)
             if met_before is not None:
                 met.append(_known(source, *met_before))
                 if met_before[1]:
                     continue
-            with opened(source) as stream:
+            written = not scratch and _is_written(source, now)
+            limit, half = begun(source.path) if written and source.path is not None else (None, b"")
+            with opened(source, limit) as stream:
                 head = stream.head()
                 reader.start(
                     source.name,
                     changed=_changed(source),
+                    after=None if met_before is None else met_before[0].ending,
                     **(_of_file(source, head, service, year, now) if scratch else {}),
                 )
                 _skip(stream, met_before[0].octets if met_before else 0)
@@ -90,22 +107,41 @@ def ingest(
                         reader.read(writer, *piece)
                     if progress is not None:
                         progress(done + stream.position())
-                reader.end(writer)
+                back = reader.take_back(half) if written else 0
+                ending = reader.end(writer)
                 done += stream.position()
-                octets += stream.octets
-                entry = ledger.entry_of(
-                    source, at=now, day=day, octets=stream.octets, digest=stream.digest(), head=head
-                )
+                read = stream.octets - back
+                octets += read
+                digest = ledger.digest_of(source, read) if back else stream.digest()
+                entry = ledger.entry_of(source, at=now, day=day, octets=read, digest=digest, head=head, ending=ending)
+                if back or half:
+                    waiting.append((source.name, back + len(half)))
             if source.path is None and (twice := [e for e in known if (e.digest, e.day) == (entry.digest, entry.day)]):
                 raise IngestError(
                     f"{source.name} was stored before, as {twice[0].name} on {twice[0].at}. Nothing was stored;"
                     " --again stores it once more."
                 )
-            if stream.octets:
+            if read:
                 ledger.add(writer, team_id, entry)
                 known.append(entry)
+                stored.append((source, entry))
         reader.flush(writer)
-    return replace(reader.summary(octets), known=tuple(met), left_out=tuple(left_out))
+        if not again and not scratch:
+            until_published.enter_context(ledger.publishing(store))
+            _nobody_else_stored(stored, [e for e in ledger.entries(store, team_id) if e not in before], day)
+    return replace(reader.summary(octets), known=tuple(met), left_out=tuple(left_out), waiting=tuple(waiting))
+
+
+def _nobody_else_stored(
+    stored: Sequence[tuple[Source, ledger.Entry]], since: Sequence[ledger.Entry], day: date | None
+) -> None:
+    """Raise `IngestError` where an input is, or begins with, one that was published `since`."""
+    for source, entry in stored if since else ():
+        same = any((e.digest, e.day) == (entry.digest, entry.day) for e in since)
+        if same or (source.path is not None and ledger.begins_with(source, since, day) is not None):
+            raise IngestError(
+                f"{source.name} was stored meanwhile by another ingest. Nothing was stored; run it again for the rest."
+            )
 
 
 def _known(source: Source, entry: ledger.Entry, whole: bool) -> Known:
@@ -121,6 +157,15 @@ def _changed(source: Source) -> datetime | None:
     return None if source.path is None else datetime.fromtimestamp(source.path.stat().st_mtime, UTC)
 
 
+_IS_WRITTEN = timedelta(minutes=10)
+"""A file that was changed so short a time ago may still be written."""
+
+
+def _is_written(source: Source, now: datetime) -> bool:
+    changed = _changed(source)
+    return changed is not None and now - changed < _IS_WRITTEN
+
+
 class _OfFile(TypedDict, total=False):
     """What a file says of lines that do not say it."""
 
@@ -134,7 +179,7 @@ def _of_file(source: Source, head: bytes, service: str | None, year: int | None,
     at = next((time for time in times if time is not None), None)
     found: _OfFile = {"untimed": microseconds(changed) if at is None else min(at, microseconds(changed))}
     if source.path is not None and service is None:
-        found["service"] = service_name(source.path).encode()
+        found["service"] = os.fsencode(service_name(source.path))
     return found
 
 
@@ -188,7 +233,7 @@ def run_ingest(
         _say(errors, f"error: {error}", style="red")
         return 1
     show(summary, Console())
-    return 0 if summary.stored or any(known.whole for known in summary.known) else 1
+    return 0 if summary.stored or summary.waiting or any(known.whole for known in summary.known) else 1
 
 
 @contextmanager
@@ -252,7 +297,7 @@ def notes(summary: IngestSummary) -> list[tuple[str, str | None]]:
     said: list[tuple[str, str | None]] = []
 
     def say(text: str, style: str | None = None) -> None:
-        said.append((text, style))
+        said.append((shown(text), style))
 
     say(
         f"{summary.read:,} lines read ({summary.bytes / 1e6:,.1f} MB): {summary.stored:,} stored,"
@@ -263,6 +308,12 @@ def notes(summary: IngestSummary) -> list[tuple[str, str | None]]:
         what = "left out" if known.whole else "only what follows was read"
         begins = "was" if known.whole else "begins with what was"
         say(f"warning: {known.name} {begins} stored before ({known.before}): {what}", "yellow")
+    for name, octets in summary.waiting:
+        say(
+            f"{name} was changed a moment ago, and its last {octets:,} bytes are no whole log: they are read when it is"
+            " ingested again",
+            "yellow",
+        )
     if summary.left_out:
         names = ", ".join(summary.left_out[:_FILES_SHOWN]) + " …" * (len(summary.left_out) > _FILES_SHOWN)
         say(f"Left out: {names}")
@@ -281,6 +332,11 @@ def notes(summary: IngestSummary) -> list[tuple[str, str | None]]:
     return said
 
 
+def shown(text: str) -> str:
+    """A text that people can be shown, whatever octets the names of files in it have."""
+    return repaired(text)
+
+
 def _say(console: Console, text: str, style: str | None = None) -> None:
     # Names of files and services can hold anything: no markup, and no line breaks of our own.
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(shown(text), style=style, markup=False, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import hashlib
 import io
@@ -12,7 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import pyarrow as pa
 
 from lipservice_dagster.ingest.objects import Line
-from lipservice_dagster.ingest.octets import json_text, octets
+from lipservice_dagster.ingest.octets import json_object, json_text, octets
 from lipservice_dagster.ingest.otlp import protobuf_records
 
 CHUNK_BYTES = 4 << 20
@@ -97,7 +98,9 @@ def sources_of(inputs: Sequence[Path] | BinaryIO) -> tuple[list[Source], list[st
                     raise
                 left_out.append(f"{file} (it cannot be read)")
                 continue
-            if head.count(0) * _NULS > len(head) and not is_protobuf(head):
+            if head[257:262] == b"ustar" or re.match(_ARCHIVE, head):
+                left_out.append(f"{file} (an archive: unpack it first)")
+            elif not _is_text(head) and not is_protobuf(head):
                 left_out.append(f"{file} (it holds no text)")
             else:
                 found.append(Source(str(file)))
@@ -106,8 +109,20 @@ def sources_of(inputs: Sequence[Path] | BinaryIO) -> tuple[list[Source], list[st
     return found, left_out
 
 
-_NULS = 100
-"""Of so many octets of text no more than one is a NUL."""
+_ARCHIVE = rb"PK\x03\x04|7z\xbc\xaf\x27\x1c|Rar!|\x04\x22\x4d\x18"  # zip, 7z, rar, lz4
+_CONTROLS = 100
+"""Of so many octets of text no more than one is a control character; compressed and random ones have eight."""
+_NUL_RUN = re.compile(rb"\x00{16,}")
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether an input that begins so holds text.
+
+    Long runs of NULs do not count: a log has them where the disk held what was never written, after a crash, or where
+    it was cut off while its writer went on at the old place.
+    """
+    text = _NUL_RUN.sub(b"", head)
+    return not head or len(_CONTROL.findall(text)) * _CONTROLS <= len(text) > 0
 
 
 def _below(folder: Path) -> list[Path]:
@@ -137,20 +152,51 @@ def _unpacked(raw: BinaryIO, head: bytes, suffix: str) -> BinaryIO:
     return raw
 
 
+def begun(path: Path) -> tuple[int | None, bytes]:
+    """Octets of a file of lines up to its last line ending, and the line that is begun behind them.
+
+    None and no line where that is a JSON object from end to end, or the file is packed, a document, or its last line is
+    longer than `MAX_LINE_BYTES`: such a file is read as it is.
+    """
+    with path.open("rb") as raw, opened(Source(str(path))) as stream:
+        size = raw.seek(0, os.SEEK_END)
+        head, line, end, found = stream.head(), b"", size, b""
+        first = head.lstrip().partition(b"\n")
+        if stream.packed or is_protobuf(head) or (_DOCUMENT.match(head) and not _is_json(first)):
+            return None, b""
+        while end and size - end < MAX_LINE_BYTES:
+            start = max(0, end - _TAIL_BYTES)
+            raw.seek(start)
+            before, found, rest = raw.read(end - start).rpartition(b"\n")
+            line, end = rest + line, start + len(before) + 1 if found else start
+            if found:
+                break
+    too_long = end > 0 and not found
+    whole = line.lstrip()[:1] == b"{" and json_object(line) is not None
+    return (None, b"") if too_long or whole else (end, line)
+
+
+_TAIL_BYTES = 64 << 10
+
+
 class Input:
     """An opened input that counts the octets read of it and says what to do where it cannot be read."""
 
-    def __init__(self, name: str, stream: BinaryIO, raw: BinaryIO | None) -> None:
+    def __init__(self, name: str, stream: BinaryIO, raw: BinaryIO | None, limit: int | None = None) -> None:
         self._name, self._stream, self._raw = name, stream, raw
         self._ahead = b""
         self._hash = hashlib.sha256()
+        self._left = limit
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._begun = False
         self.octets = 0
+        self.packed = raw is not None and stream is not raw
 
     def read(self, size: int, /) -> bytes:
-        """The next octets, decompressed."""
+        """The next octets, decompressed; UTF-16 with its mark comes as UTF-8."""
+        if len(self._ahead) < size:
+            self._ahead += self._read(size - len(self._ahead))
         ahead, self._ahead = self._ahead[:size], self._ahead[size:]
-        if len(ahead) < size:
-            ahead += self._read(size - len(ahead))
         self.octets += len(ahead)
         return ahead
 
@@ -174,21 +220,39 @@ class Input:
         return self.octets if self._raw is None else self._raw.tell()
 
     def _read(self, size: int) -> bytes:
+        """The next octets as they are hashed, about `size`; none at the end."""
+        found = self._fetch(size)
+        if not self._begun:
+            self._begun = True
+            if found.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                self._decoder, self.packed = codecs.getincrementaldecoder("utf-16")("replace"), True
+        if self._decoder is not None:
+            text = self._decoder.decode(found, final=not found)
+            while found and not text:  # half a character
+                found = self._fetch(size)
+                text = self._decoder.decode(found, final=not found)
+            found = text.encode()
+        self._hash.update(found)
+        return found
+
+    def _fetch(self, size: int) -> bytes:
         try:
-            found = bytes(self._stream.read(size))
+            found = bytes(self._stream.read(size if self._left is None else min(size, self._left)))
         except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:  # EOFError: it was cut off
             raise IngestError(
                 f"Reading {self._name} failed after {self.octets:,} bytes: {error}. Nothing was stored; mend the file"
                 " or leave it out, and run it again."
             ) from error
-        self._hash.update(found)
+        if self._left is not None:
+            self._left -= len(found)
         return found
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Input]:
+def opened(source: Source, limit: int | None = None) -> Iterator[Input]:
     """The source, unpacked where its first octets (or a file's ending) say that it is gzip, zstd, xz or bzip2.
 
+    Of a file with a `limit`, which is not packed then, so many octets are read.
     Raises `IngestError` where it cannot be opened.
     """
     if source.stream is not None:
@@ -198,14 +262,15 @@ def opened(source: Source) -> Iterator[Input]:
         yield Input(source.name, _unpacked(stream, stream.peek(16), ""), None)
         return
     path = Path(source.name)
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise IngestError(
-            f"Opening {source.name} failed: {error}. Nothing was stored; check its permissions."
-        ) from error
-    with raw:
-        yield Input(source.name, _unpacked(raw, raw.peek(16), path.suffix), raw if raw.seekable() else None)
+    with ExitStack() as stack:
+        try:
+            raw = stack.enter_context(path.open("rb"))
+            first = raw.peek(16)
+        except OSError as error:
+            raise IngestError(
+                f"Opening {source.name} failed: {error}. Nothing was stored; check its permissions."
+            ) from error
+        yield Input(source.name, _unpacked(raw, first, path.suffix), raw if raw.seekable() else None, limit)
 
 
 # What it holds

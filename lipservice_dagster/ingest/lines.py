@@ -22,7 +22,10 @@ def read_line(line: bytes, year: int) -> Line:
         fields = json_object(line)
         if fields is not None:
             wrapped = isinstance(fields.get("log"), str) and isinstance(fields.get("stream"), str)
+            cut = wrapped and len(fields["log"]) >= _DOCKER_CUTS // 4 and not fields["log"].endswith("\n")
             outer = read_object(line, fields, year)
+            if cut and len(outer.body) >= _DOCKER_CUTS:
+                return outer._replace(severity=None, text=True, partial=True)
             return _unwrapped(outer, year) if wrapped else outer
     if (prefix := _CRI.match(line)) and (outer_time := text_time(prefix[1], year)).at is not None:
         attributes, partial = {b"stream": prefix[2]}, prefix[3] == b"P"
@@ -31,6 +34,8 @@ def read_line(line: bytes, year: int) -> Line:
     return _read_text(line, year)
 
 
+_DOCKER_CUTS = 16 << 10
+"""Octets after which Docker cuts a line; but for its last part it has no line ending then."""
 # 2016-10-06T00:17:09.669794202Z stdout F message
 _CRI = re.compile(rb"(\d{4}-\d\d-\d\dT\S+) (stdout|stderr) ([FP])(?: |\Z)")
 
@@ -62,11 +67,33 @@ def _read_text(line: bytes, year: int) -> Line:
     if time.at is None:
         severity = text_severity(line) or trace_severity(line)
         return Line(line, severity=severity, text=True)
-    severity, service = _syslog(line, time.end)
-    return Line(
-        line, time.at, severity or text_severity(line, time), service, yearless=time.yearless, text=True, timed=True
-    )
+    severity, service, end = _syslog(line, time.end)
+    inner = _object_behind(line, end, year) if line[-1:] == b"}" else None
+    if inner is not None and inner.body is not line:
+        return inner._replace(
+            timestamp=time.at if inner.timestamp is None else inner.timestamp,
+            yearless=time.yearless if inner.timestamp is None else inner.yearless,
+            severity=inner.severity or severity,
+            service=service if inner.service is None else inner.service,
+        )
+    severity = severity or (inner and inner.severity) or text_severity(line, time)
+    return Line(line, time.at, severity, service, yearless=time.yearless, text=True, timed=True)
 
+
+def _object_behind(line: bytes, end: int, year: int) -> Line | None:
+    """What a JSON object says that is all there is behind a time or the head of syslog.
+
+    Its body is the line where it has no message.
+    """
+    if (begin := _BRACE.match(line, end)) is None:
+        return None
+    fields = json_object(line[begin.end() - 1 :])
+    if fields is None:
+        return None
+    return read_object(line, fields, year)
+
+
+_BRACE = re.compile(rb"\]?:?\s*\{")
 
 # Syslog
 
@@ -82,14 +109,17 @@ _ISO_TIME = re.compile(rb"(?:<\d{1,3}>)?\d{4}-\d\d-\d\dT")
 _ISO_TAG = re.compile(rb"\s+[\w.:\-]+ +(?:[A-Za-z_][\w./+\-]*\[\d+\]|kernel|sudo|su|rsyslogd):")
 
 
-def _syslog(line: bytes, end: int) -> tuple[str | None, bytes | None]:
-    """Severity and program of a line of syslog (RFC 5424, RFC 3164 and its kin) whose time ends at `end`."""
+def _syslog(line: bytes, end: int) -> tuple[str | None, bytes | None, int]:
+    """Severity and program of a line of syslog (RFC 5424, RFC 3164 and its kin) whose time ends at `end`.
+
+    And where what it says begins.
+    """
     priority = _PRIORITY.match(line)
     severity = SYSLOG_SEVERITIES[int(priority[1]) % 8] if priority and int(priority[1]) < 192 else None
     if severity and (head := _RFC5424.match(line)):
-        return severity, None if head[1] == b"-" else head[1]
+        return severity, None if head[1] == b"-" else head[1], end
     if _SYSLOG_TIME.match(line) or (_ISO_TIME.match(line) and _ISO_TAG.match(line, end, TIME_HEAD)):
         head = _RFC3164.match(line, end, TIME_HEAD)
         if head and head[1].lower().decode() not in SEVERITIES:
-            return severity, head[2]
-    return severity, None
+            return severity, head[2], head.end()
+    return severity, None, end

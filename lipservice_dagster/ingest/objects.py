@@ -57,6 +57,9 @@ _MESSAGE = (
     "@mt",
     "short_message",
     "textPayload",
+    "RenderedMessage",
+    "Message",
+    "MessageTemplate",
 )
 _TIMES = (
     "timestamp",
@@ -69,6 +72,7 @@ _TIMES = (
     "eventTime",
     "asctime",
     "__REALTIME_TIMESTAMP",
+    "Timestamp",
 )
 SEVERITY_FIELDS = (
     "severity_text",
@@ -82,6 +86,8 @@ SEVERITY_FIELDS = (
     "loglevel",
     "log_level",
     "severityText",
+    "Level",
+    "LogLevel",
 )
 NUMBER_FIELDS = ("severity_number", "severityNumber")
 _SERVICES = (
@@ -106,6 +112,9 @@ def read_object(line: bytes, fields: dict[str, Any], year: int) -> Line:
 
     ``year`` is for a time that names none.
     """
+    _open_google(fields)
+    if isinstance(fields.get("MESSAGE"), list) and (said := _of_octets(fields["MESSAGE"])) is not None:
+        fields["MESSAGE"] = said
     message = next((name for name in _MESSAGE if isinstance(fields.get(name), str)), None)
     if message is not None:
         body = octets(fields.pop(message).removesuffix("\n").removesuffix("\r"))  # Docker keeps the line ending
@@ -121,11 +130,11 @@ def read_object(line: bytes, fields: dict[str, Any], year: int) -> Line:
     timestamp, yearless, _ = in_body if time.at is None else time
     trace_id, span_id = (_identity(fields, name) for name in (("trace_id", "traceId"), ("span_id", "spanId")))
     event = _taken(fields, "event_name") if isinstance(fields.get("event_name"), str) else ""
+    service = _field_service(fields)
     resource: dict[bytes, bytes] = {}
     for name in _RESOURCES:
         if isinstance(fields.get(name), dict):
             resource |= strings(fields.pop(name))
-    service = _field_service(fields)
     if service is None:
         service = resource.get(b"service.name")
     nested = fields.pop("attributes") if isinstance(fields.get("attributes"), dict) else {}
@@ -143,6 +152,29 @@ def read_object(line: bytes, fields: dict[str, Any], year: int) -> Line:
         event,
         yearless,
     )
+
+
+def _open_google(fields: dict[str, Any]) -> None:
+    """Google Cloud has a log's own fields in one, and its time in one or two of whole seconds and nanoseconds."""
+    payload = fields.get("jsonPayload")
+    if isinstance(payload, dict):
+        del fields["jsonPayload"]
+        for name, value in payload.items():
+            fields.setdefault(name, value)
+    seconds, nanos = fields.get("timestampSeconds"), fields.get("timestampNanos", 0)
+    if isinstance(seconds, int | str) and "timestamp" not in fields:
+        at = _time_value({"seconds": seconds, "nanos": nanos}, 1970).at
+        if at is not None:
+            fields["timestamp"] = at
+            fields.pop("timestampSeconds")
+            fields.pop("timestampNanos", None)
+
+
+def _of_octets(values: list[Any]) -> str | None:
+    """Text that journald writes as a list of octets, as it is not UTF-8."""
+    if not all(isinstance(value, int) and 0 <= value < 256 for value in values):
+        return None
+    return bytes(values).decode("utf-8", "surrogateescape")
 
 
 def _taken(fields: dict[str, Any], name: str) -> str:
@@ -182,6 +214,10 @@ def _time_value(value: Any, year: int) -> Time:
             whole, _, fraction = text.partition(".")
             return Time(int(whole) * 1_000_000 + int(fraction[:6].ljust(6, "0")))
         return text_time(octets(text), year)
+    if isinstance(value, dict) and str(value.get("seconds", "")).isdigit():
+        nanos = value.get("nanos", 0)
+        seconds = int(str(value["seconds"])[:12])
+        return Time(seconds * 1_000_000 + (nanos // 1000 if isinstance(nanos, int) else 0))
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > 1e20:
         return Time()
     return Time(_epoch(value))
@@ -240,6 +276,11 @@ def _field_service(fields: dict[str, Any]) -> bytes | None:
             return octets(value)
     if isinstance(fields.get("name"), str) and {"pid", "hostname"} <= fields.keys():  # as pino and bunyan have it
         return octets(fields.pop("name"))
+    labels = fields["resource"].get("labels") if isinstance(fields.get("resource"), dict) else None
+    if isinstance(labels, dict):
+        for name in ("container_name", "service_name"):  # Google Cloud's
+            if isinstance(labels.get(name), str):
+                return octets(labels[name])
     pod = fields.get("kubernetes")
     if isinstance(pod, dict) and isinstance(pod.get("container_name"), str):
         return octets(pod["container_name"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 
 from lipservice_dagster.ingest.objects import Line, identity, severity_of_number, strings
 from lipservice_dagster.ingest.octets import octets, repaired
-from lipservice_dagster.ingest.text import SEVERITIES, severity_of, text_severity
+from lipservice_dagster.ingest.text import SEVERITIES, SEVERITY_NUMBERS, severity_of, text_severity
 
 _SCOPE = b"otel.scope.name"
 
@@ -39,7 +40,7 @@ def json_records(fields: dict[str, Any]) -> Iterator[Line]:
                     body=_value(record.get("body")),
                     times=(_number(_either(record, "timeUnixNano")), _number(_either(record, "observedTimeUnixNano"))),
                     text=_text(_either(record, "severityText")),
-                    number=_number(_either(record, "severityNumber")),
+                    number=_severity_number(_either(record, "severityNumber")),
                     attributes=_attributes(record),
                     resource=resource,
                     scope=octets(_text(scope)),
@@ -130,6 +131,18 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+_SEVERITY_NAME = re.compile(r"SEVERITY_NUMBER_([A-Z]+)([234]?)")
+
+
+def _severity_number(value: Any) -> int:
+    """A severity's number, which protobuf's own mapping to JSON writes as ``SEVERITY_NUMBER_ERROR2``."""
+    name = _SEVERITY_NAME.fullmatch(value) if isinstance(value, str) else None
+    if name is None:
+        return _number(value)
+    first = SEVERITY_NUMBERS.get(name[1].lower(), 0)
+    return first + int(name[2] or 1) - 1 if first else 0
 
 
 def _number(value: Any) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import BinaryIO
 
@@ -16,10 +16,10 @@ import pyarrow as pa
 from lipservice_dagster.ingest.inputs import MAX_LINE_BYTES
 from lipservice_dagster.ingest.lines import read_line
 from lipservice_dagster.ingest.objects import Line
-from lipservice_dagster.ingest.octets import json_object
+from lipservice_dagster.ingest.octets import json_object, octets
 from lipservice_dagster.ingest.otlp import is_otlp, json_records
 from lipservice_dagster.ingest.text import DAY_US, SEVERITY_NUMBERS, text_severity
-from lipservice_dagster.ingest.traces import goes_on, is_of_trace
+from lipservice_dagster.ingest.traces import Place, goes_on, is_of_trace, place_after, tells
 from lipservice_dagster.local.ids import uuids
 from lipservice_dagster.local.log_store import ATTRIBUTES, FIRST_DAY, LAST_DAY, LOGS_SCHEMA, TIMESTAMP, LogWriter
 
@@ -38,6 +38,7 @@ _OTLP_HINT, _HINT_BYTES = re.compile(rb'"resource_?[Ll]ogs"'), 200
 _EPOCH = date(1970, 1, 1)
 _FIRST_US = (FIRST_DAY - _EPOCH).days * DAY_US
 _END_US = ((LAST_DAY - _EPOCH).days + 1) * DAY_US
+_NULS = bytes(16)
 _LEAP_YEAR = 2000  # with a day given only the time of day counts, and 29 February must be readable
 
 
@@ -80,11 +81,24 @@ class IngestSummary:
     counts: dict[tuple[int, date, str], int]  # stored, by team_id, day and service
     known: tuple[Known, ...] = ()  # inputs that were read before, in whole or in part
     left_out: tuple[str, ...] = ()  # files of folders that hold no text
+    waiting: tuple[tuple[str, int], ...] = ()  # files that are still written, and the octets left for the next time
 
     @property
     def not_stored(self) -> int:
         """Lines that were neither stored nor blank."""
         return sum(found.lines for found in self.unreadable.values())
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where a file ended: what the lines go on with that are written to it afterwards."""
+
+    at: int | None = None  # the last time, in microseconds
+    severity: str | None = None  # of the last log, where it is text
+    service: str | None = None  # … that it named
+    place: int = 0
+    partial: bool = False
+    text: bool = False
 
 
 @dataclass
@@ -106,8 +120,14 @@ class _Held:
     at: int
     parts: list[bytes]
     octets: int
-    in_trace: bool
+    place: Place
     partial: bool
+    begin: int  # octets of the file before it
+    before: int | None  # the last time before it
+    placed: bool = False  # it has no time of its own
+    rest: bool = False  # its first lines were stored when the file was read before
+    lines: int = 1
+    error: bool = False  # it has a trace, which its first line, without a level, did not say
 
     def body(self) -> bytes:
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
@@ -137,6 +157,7 @@ class Reader:
         self._of_file = service  # the service of lines of this file that name none
         self._year, self._latest = now.year, self._observed
         self._last: int | None = None
+        self._begin = self._end = 0  # octets of the file, as if each line had an end, before and behind the line
         self._held: _Held | None = None
         self._batch = _Batch()
         self._ids = np.random.default_rng(0)
@@ -148,28 +169,45 @@ class Reader:
         self._unreadable: dict[str, tuple[int, list[str]]] = {}
 
     def start(
-        self, file: str, *, changed: datetime | None = None, service: bytes | None = None, untimed: int | None = None
+        self,
+        file: str,
+        *,
+        changed: datetime | None = None,
+        service: bytes | None = None,
+        untimed: int | None = None,
+        after: Ending | None = None,
     ) -> None:
         """Begin a file: what stood in the one before says nothing about its lines.
 
         ``changed``: its last change. ``service``: of lines that name none, in place of the reader's. ``untimed``: the
-        time of lines before the first that has one, in microseconds; without it such lines cannot be stored.
+        time of lines before the first that has one, in microseconds; without it such lines cannot be stored. ``after``:
+        where the file ended when it was read before; what is read now follows that.
         """
         self._file, self._number = file, 0
         self._last = untimed if self._day_start is None else self._day_start
+        if after is not None and after.at is not None:
+            self._last = after.at
+            service_before = None if after.service is None else octets(after.service)
+            line = Line(b"", severity=after.severity, service=service_before, text=after.text)
+            self._held = _Held(line, after.at, [], 0, Place(after.place), after.partial, 0, after.at, True, True, 0)
         self._of_file = self._service if service is None else service
         self._latest = self._observed if changed is None else min(microseconds(changed), self._observed)
         self._year = _year_of(self._latest) if self._given_year is None else self._given_year
         # uuids depend on what is ingested and when, so that no two runs give the same ones.
-        seed = hashlib.sha256(f"{self._team_id}\0{file}\0{self._observed}\0{self._read}".encode()).digest()
+        seed = hashlib.sha256(octets(f"{self._team_id}\0{file}\0{self._observed}\0{self._read}")).digest()
         self._ids = np.random.default_rng(int.from_bytes(seed, "big"))
 
     def read(self, writer: LogWriter, lines: list[bytes], too_long: bool) -> None:
         """Take the next lines of the file."""
         for line in lines:
             self._number += 1
+            self._begin = self._end
+            self._end += len(line) + 1
             line = line.removesuffix(b"\r")
+            if line[:16] == _NULS:  # in front of it, the disk held what was never written
+                line = line.lstrip(b"\0")
             if too_long:
+                self._put(writer)
                 self._refuse(TOO_LONG, line)
             elif not line or line.isspace():
                 self._blank += 1
@@ -207,20 +245,22 @@ class Reader:
     def _take(self, writer: LogWriter, found: Line, raw: bytes) -> None:
         held = self._held
         if held is not None and self._goes_on(held, found):
-            held.parts += [found.body] if held.partial else [b"\n", found.body]
+            held.parts += [found.body] if held.partial or not held.parts else [b"\n", found.body]
+            held.lines += 1
             held.octets += len(found.body)
-            held.in_trace = held.in_trace or is_of_trace(found.body)
+            if not held.partial:
+                held.error = held.error or (held.line.severity is None and _is_trace(found.body, held))
+                held.place = place_after(found.body, held.place)
             held.partial = found.partial
-            self._joined += 1
             return
         self._put(writer)
-        at = found.timestamp
+        at, before = found.timestamp, self._last
+        placed = at is None
         if at is None:
-            at = self._last
+            at = before
             if at is None:
                 self._refuse(NO_TIME, raw)
                 return
-            self._without_timestamp += 1
         else:
             if self._day_start is not None:
                 at = self._day_start + at % DAY_US
@@ -228,28 +268,34 @@ class Reader:
                 self._refuse(OUT_OF_RANGE, raw)
                 return
             self._last = at
-            self._without_year += found.yearless
-        trace = found.text and is_of_trace(found.body)
-        self._held = _Held(found, at, [found.body], len(found.body), trace, found.partial)
+        place = place_after(found.body, Place.OUTSIDE) if found.text else Place.OUTSIDE
+        self._held = _Held(found, at, [found.body], len(found.body), place, found.partial, self._begin, before, placed)
 
     def _goes_on(self, held: _Held, found: Line) -> bool:
         if held.partial:
             return True
-        if not found.text or found.timed or held.octets + len(found.body) > MAX_JOINED_BYTES:
+        if not found.text or not held.line.text or held.octets + len(found.body) > MAX_JOINED_BYTES:
             return False
-        if not (held.line.text or held.in_trace) or (found.severity is not None and not is_of_trace(found.body)):
+        if (found.timed or (found.severity is not None and not is_of_trace(found.body))) and not tells(
+            found.body, held.place
+        ):
             return False
-        return goes_on(found.body, held.line.severity, held.in_trace)
+        return goes_on(found.body, "error" if held.error else held.line.severity, held.place)
 
     def _put(self, writer: LogWriter) -> None:
         """The held log is complete."""
         held, self._held = self._held, None
-        if held is None:
+        if held is None or not held.parts:
             return
-        line = held.line if len(held.parts) == 1 else held.line._replace(body=held.body())
+        line = held.line._replace(body=held.body()) if held.rest or len(held.parts) > 1 else held.line
+        self._joined += held.lines - 1
+        self._without_timestamp += held.placed
+        self._without_year += line.yearless
         severity = line.severity
         if severity is None and line.partial:
             severity = text_severity(line.body)
+        if severity is None and held.error:
+            severity = "error"
         if severity is None:
             severity = "info"
             self._without_severity += 1
@@ -272,9 +318,35 @@ class Reader:
         if self._rejects is not None:
             self._rejects.write(line + b"\n")
 
-    def end(self, writer: LogWriter) -> None:
-        """The file is at its end: its last log is complete."""
+    def take_back(self, begun: bytes) -> int:
+        """Leave out the last log where it will go on; octets of its lines.
+
+        ``begun`` is what is written already of a line that follows. Nothing is left out of a log whose first lines were
+        stored before.
+        """
+        held = self._held
+        if held is None or held.rest or not (held.partial or held.place.is_open or self._begins_with(held, begun)):
+            return 0
+        self._held, self._last = None, held.before
+        self._read -= held.lines
+        return self._end - held.begin
+
+    def _begins_with(self, held: _Held, begun: bytes) -> bool:
+        return bool(begun) and self._goes_on(held, self._understood(begun))
+
+    def end(self, writer: LogWriter) -> Ending:
+        """The file is at its end: its last log is complete as far as can be known."""
+        held = self._held
+        ending = Ending(self._last)
+        if held is not None and held.line.service is not None:
+            ending = replace(ending, service=held.line.service.decode("utf-8", "surrogateescape"))
+        if held is not None:
+            severity = "error" if held.error else held.line.severity
+            ending = replace(
+                ending, severity=severity, place=held.place.value, partial=held.partial, text=held.line.text
+            )
         self._put(writer)
+        return ending
 
     def flush(self, writer: LogWriter) -> None:
         """Hand over what was read so far."""
@@ -348,6 +420,11 @@ class Reader:
             unknown_severities=dict(sorted(self._unknown.items())),
             counts=dict(sorted(counts.items())),
         )
+
+
+def _is_trace(line: bytes, held: _Held) -> bool:
+    """Whether a line makes an error of the log it joins; the stacks of Java's dumps of its threads are none."""
+    return is_of_trace(line) and not (held.parts and held.parts[0].startswith(b'"'))
 
 
 def microseconds(moment: datetime) -> int:

@@ -42,13 +42,25 @@ class _Form(NamedTuple):
 
     name: str
     regex: bytes
-    groups: str  # Y y m b d H M S, f a fraction, L milliseconds, z a zone, E epoch, e its fraction
+    groups: str  # Y y m b d H M S, f a fraction, L milliseconds, p am or pm, z a zone, E epoch, e its fraction
 
 
 _Y, _MO, _D = rb"(\d{4})", rb"(0[1-9]|1[0-2])", rb"(0[1-9]|[12]\d|3[01])"
 _H, _MI, _S, _F = rb"([01]\d|2[0-3])", rb"([0-5]\d)", rb"([0-5]\d|60)", rb"(?:[.,](\d{1,9}))?"
 _OFFSET = rb"[+-](?:0\d|1[0-4]):?(?:00|15|30|45)"
-_ZONE = rb"(?:\s?(Z|z|UTC|GMT|%b|[+-](?:0\d|1[0-4]))(?![\w:]))?" % _OFFSET
+_ZONES: Mapping[bytes, float] = {
+    name.encode(): hours
+    for hours, names in {
+        0: "UTC GMT WET", 1: "CET BST", 2: "CEST EET SAST", 3: "EEST MSK", 5.5: "IST", 7: "WIB", 8: "SGT HKT AWST",
+        9: "JST KST", 9.5: "ACST", 10: "AEST", 10.5: "ACDT", 11: "AEDT", 12: "NZST", 13: "NZDT", -3: "BRT ADT",
+        -4: "AST EDT", -5: "EST CDT", -6: "CST MDT", -7: "MST PDT", -8: "PST AKDT", -9: "AKST", -10: "HST",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
+"""Hours ahead of UTC, by a zone's short name; of those with several meanings that of most logs (IST is India's)."""
+_NAMED = b"|".join(_ZONES)
+_ZONE = rb"(?:\s?(Z|z|%b|%b|[+-](?:0\d|1[0-4]))(?![\w:]))?" % (_NAMED, _OFFSET)
+_HOUR, _NOON = rb"(0?\d|1\d|2[0-3])", rb"(?: |\xe2\x80\xaf)([AaPp])[Mm](?!\w)"
 _MONTHS = b"Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _MONTH = rb"(" + _MONTHS + rb")"
 _DAY = rb"(0?[1-9]|[12]\d|3[01])"
@@ -76,7 +88,13 @@ _FORMS = (
     _Form("klog", rb"\A[IWEF]" + _MO + _D + rb" +" + _H + rb":" + _MI + rb":" + _S + _F, "mdHMSf"),
     # [Sun Dec 04 04:47:44 2005]
     _Form("asctime", rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) " + _MONTH + rb" {1,2}" + _DAY + rb" " + _H + rb":" + _MI
-          + rb":" + _S + _F + rb"(?: UTC| GMT)? " + _Y + rb"(?!\d)", "bdHMSfY"),
+          + rb":" + _S + _F + rb"(?: (" + _NAMED + rb"))? " + _Y + rb"(?!\d)", "bdHMSfzY"),
+    # 1/2/2024 3:04:05 PM, month first
+    _Form("american", rb"(?<![\d/])(0?[1-9]|1[0-2])/" + _DAY + rb"/" + _Y + rb",? " + _HOUR + rb":" + _MI
+          + rb"(?::" + _S + _F + rb")?" + _NOON + _ZONE, "mdYHMSfpz"),
+    # Jan 01, 2024 3:04:05 PM
+    _Form("monthday", rb"(?<![A-Za-z])" + _MONTH + rb" " + _DAY + rb", " + _Y + rb",? " + _HOUR + rb":" + _MI + rb":"
+          + _S + _F + rb"(?:" + _NOON + rb")?" + _ZONE, "bdYHMSfpz"),
     # [10/Oct/2000:13:55:36 -0700]
     _Form("access", rb"(?<!\d)" + _D + rb"/" + _MONTH + rb"/" + _Y + rb":" + _H + rb":" + _MI + rb":" + _S
           + rb"(?:\s(" + _OFFSET + rb"))?", "dbYHMSz"),
@@ -104,7 +122,7 @@ def _positions() -> dict[str, dict[str, int]]:
 
 def _columns(parts: Mapping[str, int]) -> tuple[int, ...]:
     # A form without a part reads the group 0 in its place, and does not look at it.
-    return tuple(parts.get(part, 0) for part in ("H", "M", "S", "f", "z", "L"))
+    return tuple(parts.get(part, 0) for part in ("H", "M", "S", "f", "z", "L", "p"))
 
 
 _PARTS = _positions()
@@ -130,7 +148,8 @@ _NO_TIME = Time()
 def text_time(text: bytes, year: int) -> Time:
     """The first time in the head of a text; one that names no year is of `year`.
 
-    A time without a zone is UTC. Leap seconds count as the second before them.
+    A time without a zone is UTC; 29 February without a year is of the last one that has it. Leap seconds count as the
+    second before them.
     """
     head = text[:TIME_HEAD]
     found = _TIME.match(head) or (_TIME.search(head) if _TIME_HINT.search(head) else None)
@@ -145,10 +164,15 @@ def text_time(text: bytes, year: int) -> Time:
     written_year, month, day = found.group(*_DATE_GROUPS[name])
     yearless = name in _YEARLESS
     start = _day_start(b"%d" % year if yearless else written_year, month, day)
+    if start is None and yearless and day == b"29":  # of February: of the last year that had one
+        start = next((at for back in range(1, 9) if (at := _day_start(b"%d" % (year - back), month, day))), None)
     if start is None:
         return _NO_TIME
-    hour, minute, second, fraction, zone, millis = found.group(*_CLOCK_GROUPS[name])
-    at = start + (int(hour) * 3600 + int(minute) * 60) * 1_000_000
+    hour, minute, second, fraction, zone, millis, half = found.group(*_CLOCK_GROUPS[name])
+    hours = int(hour)
+    if half and "p" in parts:
+        hours = hours % 12 + (12 if half in b"pP" else 0)
+    at = start + (hours * 3600 + int(minute) * 60) * 1_000_000
     if second:
         at += min(int(second), 59) * 1_000_000
     if fraction and "f" in parts:
@@ -176,7 +200,7 @@ def _day_start(year: bytes, month: bytes, day: bytes) -> int | None:
 def _offset(zone: bytes) -> int:
     """Microseconds that a zone is ahead of UTC."""
     if zone[:1] not in b"+-":
-        return 0
+        return int(_ZONES.get(zone, 0) * 3_600_000_000)
     digits = zone[1:].replace(b":", b"").ljust(4, b"0")
     size = (int(digits[:2]) * 60 + int(digits[2:])) * 60_000_000
     return size if zone[:1] == b"+" else -size
@@ -200,7 +224,7 @@ _SEVERITY = re.compile(
     # in upper case, on its own
     rb"(?<![\w.\-/=].)(?:" + b"|".join(b"(?<=%c)%b" % (word[0], word[1:]) for word in _WORDS) + rb")(?![\w\-/=]|\.\w)"
     # in brackets, as in [core:error]
-    rb"|(?<=[\[<|])\s?(?:[\w.]{1,24}:)?(?i:" + b"|".join(_WORDS) + rb")\s?[\]>|]"
+    rb"|(?<=[\[<|])\s{0,9}(?:[\w.]{1,24}:)?(?i:" + b"|".join(_WORDS) + rb")\s{0,9}[\]>|]"
     # key=value
     rb"|(?<![\w.\-].)(?:(?<=[lL])(?i:evel|vl)|(?<=[sS])(?i:everity))=[\"']?[A-Za-z]+(?![\w.\-/]))"
 )
@@ -213,7 +237,11 @@ _LETTER = re.compile(rb"\s+\d+\s+\d+\s+([VDIWEFA])\s|\s+([VDIWEFA])/")
 # How daemons write theirs behind the head of syslog, "sshd[12]: error: …", and PostgreSQL its own words.
 _BEHIND_TAG = re.compile(rb"\]: (error|fatal|warning|panic|debug|info|notice)\d?: ")
 _POSTGRES = re.compile(rb"[\s\]](LOG|DETAIL|HINT|STATEMENT|CONTEXT):  ")
+# "main: error: …", and what Go's servers say of a handler that panicked.
+_BEHIND_NAME = re.compile(rb"\s+[\w.+/\-]{1,40}: (?:(warning|error|fatal): |panic serving )")
 _EARLY = re.compile(rb"(?:[\w.+/\-]{1,40}: )?(warning|error|fatal): |([EW]): ")
+# PHP's own log.
+_PHP = re.compile(rb"PHP (?:(?:Recoverable |Catchable )?(fatal) |(?:Parse |Core |Compile )?(error|warning):)", re.I)
 _KLOG = re.compile(rb"([IWEF])()\d{4} +\d\d:")
 _LETTERS_OF = {b"V": "debug", b"D": "debug", b"I": "info", b"W": "warn", b"E": "error", b"F": "fatal", b"A": "fatal"}
 
@@ -226,12 +254,15 @@ def text_severity(text: bytes, time: Time = _NO_TIME) -> str | None:
     found = _SEVERITY.search(text, 0, SEVERITY_HEAD)
     if found is not None:
         return _severity_in(found[0])
+    if (php := text.find(b"PHP ", time.end, SEVERITY_HEAD)) >= 0 and (says := _PHP.match(text, php)):
+        return severity_of((says[1] or says[2]).decode())
     if not time.end:
         # As compilers and many tools write it, "ld: warning: …", and apt, "E: …".
         early = _EARLY.match(text)
         return None if early is None else severity_of(early[1].decode()) if early[1] else _LETTERS_OF[early[2]]
-    if behind := _BEHIND_TIME.match(text, time.end, SEVERITY_HEAD):
-        return severity_of(behind[1].decode())
+    behind = _BEHIND_TIME.match(text, time.end, SEVERITY_HEAD) or _BEHIND_NAME.match(text, time.end, SEVERITY_HEAD)
+    if behind:
+        return severity_of(behind[1].decode()) if behind[1] else "error"
     if letter := _KLOG.match(text) or _LETTER.match(text, time.end, SEVERITY_HEAD):
         return _LETTERS_OF[letter[1] or letter[2]]
     if (tag := text.find(b"]: ", time.end, SEVERITY_HEAD)) > 0 and (behind := _BEHIND_TAG.match(text, tag)):

@@ -3,6 +3,7 @@ import errno
 import gzip
 import io
 import json
+import os
 import sys
 import tempfile
 from datetime import UTC, date, datetime, timedelta
@@ -71,6 +72,18 @@ TIMES = (
     ("1700000000123 x", "2023-11-14T22:13:20.123+00:00"),
     ("1700000000123456 x", "2023-11-14T22:13:20.123456+00:00"),
     ("1700000000123456789 x", "2023-11-14T22:13:20.123456+00:00"),
+    ("2024-05-06 07:08:09.123 CET [1] x", "2024-05-06T06:08:09.123+00:00"),
+    ("2024-05-06 07:08:09 PDT x", "2024-05-06T14:08:09+00:00"),
+    ("2024-05-06 07:08:09 IST x", "2024-05-06T01:38:09+00:00"),
+    ("2024-05-06 07:08:09 ESTABLISHED x", "2024-05-06T07:08:09+00:00"),
+    ("[Sun Dec 04 04:47:44 EST 2005] x", "2005-12-04T09:47:44+00:00"),
+    ("Feb 29 07:08:09 h p[1]: in a year without one", "2020-02-29T07:08:09+00:00"),
+    ("1/2/2024 3:04:05 PM x", "2024-01-02T15:04:05+00:00"),
+    ("12/31/2024, 12:04:05.5 am x", "2024-12-31T00:04:05.500+00:00"),
+    ("Jan 01, 2024 12:04:05 PM a.b.C d", "2024-01-01T12:04:05+00:00"),
+    ("Jan 01, 2024 3:04:05\u202fPM a.b.C d", "2024-01-01T15:04:05+00:00"),
+    ("Jan 01, 2024 15:04:05 x", "2024-01-01T15:04:05+00:00"),
+    ("98/06/09 20:10:40 x", "1998-06-09T20:10:40+00:00"),
     ("2016-12-31 23:59:60 leap", "2016-12-31T23:59:59+00:00"),
 )
 
@@ -81,7 +94,7 @@ def test_times_are_found_in_text(line, expected):
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"), [(line, when) for line, when in TIMES if line[:2] not in ("08", "17", "- ")]
+    ("line", "expected"), [(line, when) for line, when in TIMES if line[:2] not in ("08", "17", "98", "- ")]
 )
 def test_times_are_found_behind_other_words(line, expected):
     assert read_line(b"some words | " + line.encode(), 2023).timestamp == at(expected)
@@ -94,7 +107,8 @@ def test_times_are_found_behind_other_words(line, expected):
         "2024-13-06 07:08:09 no such month",
         "2024-02-30 07:08:09 no such day",
         "Caused by: 10.251.73.220:50010 refused",
-        "Feb 29 07:08:09 in a year without one",
+        "Feb 30 07:08:09 in any year",
+        "13/2/2024 3:04:05 PM no such month",
         "took 12:30 of 14:00",
         "they received 1234567890 bytes",
         "x" * 121 + " 2024-05-06 07:08:09",
@@ -113,6 +127,8 @@ def test_no_time_is_made_up(line):
         ("[Sun Dec 04 04:47:44 2005] [notice] x", "info"),
         ("[Wed Oct 11 14:32:52 2000] [core:error] [pid 35708] x", "error"),
         ("[ crit ] x", "fatal"),
+        ("2022-10-07 09:48:35 [warning  ] hello   key=1", "warn"),
+        ("2022-10-07 09:48:35 main: error: y", "error"),
         ("<warning> x", "warn"),
         ("ts=1 level=debug msg=x", "debug"),
         ('ts=1 lvl="eror" msg=x', "eror"),
@@ -170,6 +186,7 @@ def test_a_json_line_gives_its_fields():
         ("1700000000.25", "2023-11-14T22:13:20.250+00:00"),
         (1700000000123, "2023-11-14T22:13:20.123+00:00"),
         ("1700000000123456", "2023-11-14T22:13:20.123456+00:00"),
+        (20_000_000_000_000_000, "2603-10-11T11:33:20+00:00"),
         (1700000000123456789, "2023-11-14T22:13:20.123456+00:00"),
         ("Jun 14 15:16:01", "2023-06-14T15:16:01+00:00"),
         ("2024-05-06 07:08:09", "2024-05-06T07:08:09+00:00"),
@@ -189,6 +206,8 @@ def test_times_of_json_fields(value, expected):
     ("fields", "expected"),
     [
         ({"level": "Information"}, "info"),
+        ({"Level": "Error"}, "error"),
+        ({"LogLevel": "Critical"}, "fatal"),
         ({"level": 50}, "error"),
         ({"level": 4}, "warn"),
         ({"level": 35}, "35"),
@@ -495,6 +514,19 @@ def test_the_command_prints_what_became_of_the_lines(tmp_path, capsys):
     assert "2026-09-10" in printed.out
     assert printed.err == ""  # no progress where it is not a terminal
     assert (tmp_path / "rejects").read_bytes() == b"early\n"
+
+
+def test_a_file_may_have_any_octets_in_its_name(tmp_path, capsys):
+    name = os.fsdecode(b"bad\xff")
+    (tmp_path / name).mkdir()
+    for file in ("a.log", "b.zip"):
+        (tmp_path / name / (name + file)).write_bytes(b"2026-09-10 10:00:00 x\n" if file == "a.log" else bytes(99))
+    assert run(tmp_path, tmp_path / name, rejects=tmp_path / "rejects") == 0
+    assert "bad\ufffdb.zip (it holds no text)" in capsys.readouterr().out
+    assert run(tmp_path, tmp_path / name / (name + "a.log")) == 0
+    assert "bad\ufffda.log was stored before" in capsys.readouterr().out
+    assert run(tmp_path, tmp_path / name / (name + "b.zip")) == 1
+    assert "bad\ufffdb.zip" in capsys.readouterr().err
 
 
 def test_the_command_reads_standard_input(tmp_path, monkeypatch, capsys):

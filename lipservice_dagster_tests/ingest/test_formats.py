@@ -9,8 +9,11 @@ import io
 import json
 import lzma
 import os
+import random
 import struct
+import tarfile
 import threading
+import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lipservice_dagster.ingest import IngestError, ingest
+from lipservice_dagster.ingest import IngestError, ingest, inputs
 from lipservice_dagster.ingest.lines import read_line
+from lipservice_dagster.ingest.otlp import json_records
 from lipservice_dagster.ingest.reader import IngestSummary
 
 NOW = datetime(2026, 9, 12, 8, 30, tzinfo=UTC)
@@ -254,6 +258,83 @@ def test_what_only_begins_like_protobuf_is_lines(tmp_path):
     assert found[0]["body"].endswith(b"x")
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ({"Timestamp": "2016-06-07T03:44:57.85+02:00", "Level": "Error", "MessageTemplate": "T {A}",
+          "RenderedMessage": "T 1"}, ("T 1", "error", "2016-06-07T01:44:57.850+00:00", None)),
+        ({"severity": "ERROR", "jsonPayload": {"message": "m", "x": 1}, "timestamp": "2024-02-03T04:05:07Z",
+          "resource": {"labels": {"container_name": "cart"}}}, ("m", "error", "2024-02-03T04:05:07+00:00", b"cart")),
+        ({"severity": "INFO", "message": "m", "time": {"seconds": 1700000000, "nanos": 5000}},
+         ("m", "info", "2023-11-14T22:13:20.000005+00:00", None)),
+        ({"severity": "INFO", "message": "m", "timestampSeconds": 1700000000, "timestampNanos": 5000},
+         ("m", "info", "2023-11-14T22:13:20.000005+00:00", None)),
+        ({"__REALTIME_TIMESTAMP": "1423944916375354", "PRIORITY": "3", "MESSAGE": [104, 255, 105]},
+         (b"h\xffi", "error", "2015-02-14T20:15:16.375354+00:00", None)),
+    ],
+)  # fmt: skip
+def test_fields_of_serilog_google_cloud_and_journald(line, expected):
+    body, severity, when, service = expected
+    found = read_line(json.dumps(line).encode(), 2026)
+    assert found.body == (body if isinstance(body, bytes) else body.encode())
+    assert (found.severity, found.timestamp, found.service) == (severity, at(when), service)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('2024-05-06 07:08:16 {"level":"error","msg":"x"}', ("x", "error", "2024-05-06T07:08:16+00:00", None)),
+        ('2024-05-06T07:08:16Z {"level":"error","msg":"x","ts":1}', ("x", "error", "1970-01-01T00:00:01+00:00", None)),
+        ('Oct 11 22:14:15 h app[1]: {"level":"warn","msg":"x"}', ("x", "warn", "2026-10-11T22:14:15+00:00", b"app")),
+        ('2024-05-06 07:08:16 {"level":"error","n":1}', (None, "error", "2024-05-06T07:08:16+00:00", None)),
+        ('2024-05-06 07:08:16 got {"level":"error","msg":"x"}', (None, None, "2024-05-06T07:08:16+00:00", None)),
+        ('2024-05-06 07:08:16 {"level":"error","msg":"cut}', (None, None, "2024-05-06T07:08:16+00:00", None)),
+    ],
+)
+def test_json_behind_a_time_or_the_head_of_syslog_gives_its_fields(line, expected):
+    body, severity, when, service = expected
+    found = read_line(line.encode(), 2026)
+    assert found.body == (line if body is None else body).encode()
+    assert (found.severity, found.timestamp, found.service) == (severity, at(when), service)
+
+
+def test_parts_of_a_long_line_that_docker_cut_are_put_together(tmp_path):
+    def record(log: str) -> str:
+        return json.dumps({"log": log, "stream": "stderr", "time": "2026-09-10T10:00:00Z"}) + "\n"
+
+    long = "ERROR " + "x" * ((16 << 10) - 6)
+    content = record(long) + record("the rest\n") + record("no line ending") + record("next\n")
+    summary, found = stored(content.encode(), tmp_path)
+    assert (summary.stored, summary.joined) == (3, 1)
+    assert {(row["body"].decode(), row["severity_text"]) for row in found} == {
+        (long + "the rest", "error"),
+        ("no line ending", "info"),
+        ("next", "info"),
+    }
+
+
+def test_what_a_program_says_of_its_level_goes_before_what_is_around_it():
+    inner = json.dumps({"level": "warn", "msg": "m"})
+    record = {"log": inner, "stream": "stdout", "time": "2025-01-01T00:00:00Z", "level": "error"}
+    assert read_line(json.dumps(record).encode(), 2026).severity == "warn"
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "severity"), [("odd", 17, "error"), ("odd", 0, "odd"), ("WARN", 17, "warn")]
+)
+def test_otlps_number_counts_where_the_text_is_none_that_is_known(text, number, severity):
+    record = {"severityNumber": number, "severityText": text, "body": {"stringValue": "x"}}
+    document = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+    assert next(json_records(document)).severity == severity
+
+
+def test_severities_of_otlp_may_be_names_of_their_numbers(tmp_path):
+    for name, severity in (("ERROR", "error"), ("WARN3", "warn"), ("UNSPECIFIED", None)):
+        record = {"severityNumber": f"SEVERITY_NUMBER_{name}", "body": {"stringValue": "x"}, "timeUnixNano": "1"}
+        document = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+        assert next(json_records(document)).severity == severity
+
+
 # Documents and packing
 
 
@@ -315,6 +396,63 @@ def test_folders_give_their_files_once_and_leave_out_what_is_no_text(tmp_path):
     assert summary.left_out == (f"{logs}/journal (it holds no text)", f"{logs}/empty (a folder without files)")
     with pytest.raises(IngestError, match="nothing to read"):
         ingest([logs / "empty"], **options)
+
+
+@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be"])
+def test_utf16_with_its_mark_is_read_as_text_and_noticed_when_it_comes_again(tmp_path, monkeypatch, name):
+    text = "".join(f"2026-09-10 10:00:00 INFO żó\U0001f600 {i}\r\n" for i in range(300))
+    path = tmp_path / "a.log"
+    path.write_bytes(("\ufeff" + text).encode(name))
+    options: dict[str, Any] = {"store": tmp_path / "s", "team_id": 1, "service": None, "day": None, "now": NOW}
+    monkeypatch.setattr(inputs, "CHUNK_BYTES", 101)
+    assert ingest([path], **options).stored == 300
+    assert [row["body"].decode() + "\r\n" for row in rows(tmp_path / "s")] == text.splitlines(keepends=True)
+    with path.open("ab") as file:
+        file.write("2026-09-10 11:00:00 INFO new\r\n".encode(name))
+    summary = ingest([path], **options)
+    assert (summary.stored, summary.known[0].whole) == (1, False)
+
+
+LOG_LINES = b"".join(b"2026-09-10 10:00:00 INFO line %d\n" % i for i in range(500))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [LOG_LINES + bytes(4096), bytes(9000) + LOG_LINES, LOG_LINES[:320] + bytes(5000) + LOG_LINES[320:], LOG_LINES],
+)
+def test_what_a_crash_or_a_cut_left_of_nuls_in_a_log_is_no_part_of_it(tmp_path, content):
+    (tmp_path / "a.log").write_bytes(content)
+    summary = ingest([tmp_path / "a.log"], store=tmp_path / "s", team_id=1, service=None, day=None, now=NOW)
+    assert sum(row["body"].startswith(b"2026-09-10") for row in rows(tmp_path / "s")) == 500
+    assert summary.not_stored == 0
+    assert all(bytes(16) not in row["body"] for row in rows(tmp_path / "s"))
+
+
+def test_archives_and_other_octets_are_left_out_with_the_reason(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.log").write_bytes(LOG_LINES)
+    with zipfile.ZipFile(folder / "b.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(folder / "a.log")
+    for name in ("c.tar", "d.tar.gz"):
+        with tarfile.open(folder / name, "w:gz" if name.endswith("gz") else "w") as tar:
+            tar.add(folder / "a.log")
+    (folder / "e.bin").write_bytes(random.Random(1).randbytes(100_000))
+    summary = ingest([folder], store=tmp_path / "s", team_id=1, service=None, day=None, now=NOW)
+    assert summary.stored == 500
+    assert [name.removeprefix(f"{folder}/") for name in summary.left_out] == [
+        "b.zip (an archive: unpack it first)",
+        "c.tar (an archive: unpack it first)",
+        "d.tar.gz (an archive: unpack it first)",
+        "e.bin (it holds no text)",
+    ]
+    with pytest.raises(IngestError, match=r"b\.zip \(an archive: unpack it first\)"):
+        ingest([folder / "b.zip"], store=tmp_path / "s", team_id=1, service=None, day=None, now=NOW)
+
+
+def test_a_file_whose_first_octets_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(IngestError, match="Opening /proc/self/mem failed"):
+        ingest([Path("/proc/self/mem")], store=tmp_path, team_id=1, service=None, day=None, now=NOW)
 
 
 def test_a_pipe_with_a_name_is_read_once_and_whole(tmp_path):
