@@ -136,16 +136,21 @@ def test_a_closed_terminal_leaves_no_copy_of_the_logs_behind(tmp_path: Path, sig
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(sign, signal.SIG_DFL),  # the tests themselves may ignore it, as under nohup
     )
-    with pipe.open("wb") as file:
-        file.write(b"2026-09-10 10:00:00 INFO x\n")
-        file.flush()
-        deadline = time.monotonic() + 60
-        while not list(temporary.glob("lipservice-analyze-*/log_store")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        found.send_signal(sign)
-        assert found.wait(timeout=60) == 1
+    try:
+        with pipe.open("wb") as file:
+            file.write(b"2026-09-10 10:00:00 INFO x\n")
+            file.flush()
+            deadline = time.monotonic() + 60
+            while not list(temporary.glob("lipservice-analyze-*/log_store")):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            found.send_signal(sign)
+            assert found.wait(timeout=60) == 1
+    finally:
+        found.kill()
+        found.wait()
     assert os.listdir(temporary) == []
 
 

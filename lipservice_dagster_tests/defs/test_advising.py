@@ -15,6 +15,7 @@ from lipservice_dagster.advisors import rules
 from lipservice_dagster.advisors.model import model_of
 from lipservice_dagster.advisors.questions import SYSTEM
 from lipservice_dagster.core import frames
+from lipservice_dagster.core.judgements import WORTH
 from lipservice_dagster.core.policy import parse
 from lipservice_dagster.defs.advising import Advice, Consultation
 from lipservice_dagster.defs.policies import LLM_POOL
@@ -77,7 +78,7 @@ def test_the_model_judges_and_the_policy_and_the_run_say_so(make, stub: Stub) ->
     found = make()
     fill(found, BODIES, LAST)
     found.run(1, LAST)
-    assert worths(found) == dict.fromkeys(BODIES, 0.1)
+    assert worths(found) == dict.fromkeys(BODIES, WORTH["low"])
     made = policy(found)
     assert (made.generated_by, made.llm_model) == ("llm", MODEL)
     assert f"{MODEL} judged 4 patterns." in made.reasoning
