@@ -63,7 +63,7 @@ def run(settings: Settings, teams: str, first: date, last: date, *, wait: bool) 
         kept = materializations.kept(found.database, part.teams, first, last)
         if kept:
             console.print(
-                f"{len(kept)} partitions keep what is stored, for the log store has nothing of them any more:"
+                f"{len(kept)} partitions keep what is stored, for their logs are leaving the log store, or have:"
             )
             console.print(*(f"  {at}" for at in kept[:_MOST_SHOWN]), sep="\n", highlight=False)
         if not ended.succeeded:

@@ -42,7 +42,7 @@ def running(
             yield None
             return
         log = settings.home / "dagster" / "daemon.log"
-        say(f"No Dagster daemon runs: starting one for now (its log is {log})")
+        say(f"No Dagster daemon runs: starting one for as long as this takes (its log is {log})")
         with _process(log) as child:
             yield child
 

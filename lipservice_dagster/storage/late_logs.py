@@ -31,28 +31,25 @@ ASSETS = (
 _NOTED = [a for a in ASSETS if a not in ("policy_releases", "policy_exports")]
 """Those that fill tables by team-day, which ``materializations`` tells of."""
 
-_CHANGED = """
+_ORDER = "ORDER BY source.day, source.team_id"
+
+_SOURCE = """
 SELECT source.team_id, source.day, source.logs,
        EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = source.team_id AND a.status = 'running'
                   AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
   FROM unnest(CAST(:teams AS int[]), CAST(:days AS date[]), CAST(:logs AS bigint[])) AS source (team_id, day, logs)
-  JOIN materializations AS m ON (m.asset, m.team_id, m.day) = ('raw_logs', source.team_id, source.day)
- WHERE m.fingerprint IS NOT NULL AND m.kept IS NULL AND m.checked_at < :made_before
-   AND (m.logs IS DISTINCT FROM source.logs OR m.hours < :whole)
- ORDER BY source.day, source.team_id
 """
 
-_UNMADE = """
-SELECT source.team_id, source.day, source.logs,
-       EXISTS (SELECT FROM analysis_runs AS a WHERE a.team_id = source.team_id AND a.status = 'running'
-                  AND a.started_at > now() - CAST(:longest_run AS interval)) AS busy
-  FROM unnest(CAST(:teams AS int[]), CAST(:days AS date[]), CAST(:logs AS bigint[])) AS source (team_id, day, logs)
- WHERE EXISTS (SELECT FROM materializations AS m
+_CHANGED = """  JOIN materializations AS m ON (m.asset, m.team_id, m.day) = ('raw_logs', source.team_id, source.day)
+ WHERE m.fingerprint IS NOT NULL AND m.kept IS NULL AND m.checked_at < :made_before
+   AND (m.logs IS DISTINCT FROM source.logs OR m.hours < :whole)
+"""
+
+_UNMADE = """ WHERE EXISTS (SELECT FROM materializations AS m
                 WHERE (m.asset, m.team_id) = ('raw_logs', source.team_id) AND m.fingerprint IS NOT NULL)
    AND (SELECT count(*) FROM materializations AS m
          WHERE (m.team_id, m.day) = (source.team_id, source.day) AND m.asset = ANY(:assets)
            AND (m.fingerprint IS NOT NULL OR m.kept IS NOT NULL)) < cardinality(:assets)
- ORDER BY source.day, source.team_id
 """
 
 
@@ -82,9 +79,10 @@ def _found(
     database: Database, statement: str, source: Mapping[TeamDay, int], values: Mapping[str, object]
 ) -> list[Stale]:
     ordered = sorted(source)
+    text = f"{_SOURCE} {statement} {_ORDER}"
     typed = [("teams", sa.Integer), ("days", sa.Date), ("logs", sa.BigInteger), ("assets", sa.Text)]
     used: list[sa.BindParameter[Any]] = [
-        sa.bindparam(name, type_=pg.ARRAY(kind)) for name, kind in typed if f":{name}" in statement
+        sa.bindparam(name, type_=pg.ARRAY(kind)) for name, kind in typed if f":{name}" in text
     ]
     of_source = {
         "teams": [d.team_id for d in ordered],
@@ -92,5 +90,5 @@ def _found(
         "logs": [source[d] for d in ordered],
     }
     with database.engine.connect() as connection:
-        rows = connection.execute(sa.text(statement).bindparams(*used), {**of_source, **values}).all()
+        rows = connection.execute(sa.text(text).bindparams(*used), {**of_source, **values}).all()
     return [Stale(TeamDay(r.team_id, r.day), str(r.logs), ASSETS, r.busy) for r in rows]
