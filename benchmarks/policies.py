@@ -384,10 +384,10 @@ def _counts(found: Comparison) -> str:
     return (
         "The median relative standard error of the patterns that ours samples, by decile of their count (up to the"
         " count named), and that of the errors in fact drawn. Logs with a trace are kept or lost by the trace's hash,"
-        " so drawn one by one; those without are what is drawn evenly. Were all logs drawn one by one, no rates, and be"
-        " they chosen knowing the day, would with these bytes of each team's day bring the patterns of the lower eight"
-        f" deciles below {found.least_ratio(1.0):.2f} of uniform's median, nor half of each of these deciles below"
-        f" {found.least_ratio(0.5):.2f}, were all others left at the least rate:\n\n"
+        " and those without one, drawn evenly, make good a part of what that leaves to luck. Were all logs drawn one by"
+        " one, no rates, and be they chosen knowing the day, would with these bytes of each team's day bring the"
+        f" patterns of the lower eight deciles below {found.least_ratio(1.0):.2f} of uniform's median, nor half of each"
+        f" of these deciles below {found.least_ratio(0.5):.2f}, were all others left at the least rate:\n\n"
         + table(["up to", *found.deciles()], rows)
     )
 

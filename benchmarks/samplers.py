@@ -30,7 +30,7 @@ from lipservice_dagster.core.series import Series
 from lipservice_dagster.core.signatures import signatures_of
 from lipservice_dagster.core.window import day_series
 from lipservice_dagster.local.demo_logs import CATALOGUE
-from lipservice_sampler.draws import EvenDraw
+from lipservice_sampler.draws import DRAWS_TO_GIVE_ALL, EvenDraw
 from lipservice_sampler.matching import Matcher
 from lipservice_sampler.records import stamp_octets
 
@@ -43,6 +43,9 @@ TRACED = {service.name: service.traced for team in CATALOGUE for service in team
 
 PROCESSES = 4
 """Processes of each service and environment; a log is written by one of them at random."""
+
+DRAWS_BEFORE = 24
+"""Draws of a stream before the day, after which what its logs owe is as it is at any time."""
 
 STAMP = stamp_octets(0.1234)
 """Octets that tell the rate of a log that was drawn, for all samplers alike: unstamped, no count can be rebuilt."""
@@ -114,20 +117,23 @@ class Rates:
             ∫ w(t)² dt - ∬ w(t) w(t') (1 - |t - t'|)⁺ dt dt',
 
         at one rate m - m² + m³/3 draws² for a day with m ≤ 1 draws, and 1/3 draws² for every longer one.
-        ``traced`` (R,) is the share of logs that is drawn by itself anyway, by the hash of the trace.
+        ``traced`` (R,) is the share of logs that is kept or lost by the trace's hash; see `_luck_variance`.
         """
         left = hours - np.minimum(self.first, hours)
         alone: np.ndarray = (left * (1 / self.rate - 1)).sum(axis=1)
         if self.stream is None:
             return alone
-        drawn = left * (1 - traced[:, None]) * (self.rate < 1) / processes
-        logs, length = np.zeros((2, int(self.stream.max()) + 1, frames.HOURS))
-        np.add.at(logs, self.stream, drawn)
-        np.add.at(length, self.stream, drawn * self.rate)
-        share = np.divide(
-            drawn.sum(axis=1), logs.sum(axis=1)[self.stream], out=np.zeros(len(drawn)), where=drawn.any(1)
-        )
-        return alone * traced + processes * _even_variance(logs, length)[self.stream] * share
+        drawn = left * (self.rate < 1) / processes
+        untraced = drawn * (1 - traced[:, None])
+        logs, length, others, luck = np.zeros((4, int(self.stream.max()) + 1, frames.HOURS))
+        np.add.at(logs, self.stream, untraced)
+        np.add.at(length, self.stream, untraced * self.rate)
+        np.add.at(others, self.stream, drawn - untraced)
+        np.add.at(luck, self.stream, (drawn - untraced) * (1 / self.rate - 1))
+        variance = processes * (_even_variance(logs, length) + _luck_variance(logs, length, others, luck))
+        of_stream = np.bincount(self.stream, drawn.sum(axis=1))[self.stream]
+        share = np.divide(drawn.sum(axis=1), of_stream, out=np.zeros(len(drawn)), where=of_stream > 0)
+        return variance[self.stream] * share
 
 
 def _even_variance(logs: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -140,6 +146,38 @@ def _even_variance(logs: np.ndarray, length: np.ndarray) -> np.ndarray:
     kernel = np.where(apart < 1, apart**2 / 2 - apart**3 / 6, apart / 2 - 1 / 6)
     variance: np.ndarray = (weight * logs).sum(axis=1) + np.einsum("si,sij,sj->s", steps, kernel, steps)
     return np.maximum(variance, 0.0)
+
+
+def _luck_variance(logs: np.ndarray, length: np.ndarray, others: np.ndarray, luck: np.ndarray) -> np.ndarray:
+    """(streams,): what the traces' luck leaves when the logs without a trace have made good what `EvenDraw.heed` says.
+
+    All (streams, 24): ``logs`` without a trace and their ``length``, those ``others`` with one, and the variance of
+    their ``luck`` when nothing is made good. A part a of the luck is owed, and a log without a trace gives back the
+    part k of it. So the variance V of what is owed follows V' = a² luck' - 2 k V logs'; the day finds it where both are
+    equal. The day is off by (1 - a) of its luck and by what is owed at its end less what was owed at its beginning,
+    whose covariances decay as what is owed does. That share and rates are steady within an hour, and g nowhere bent,
+    is left out: up to 6% of the standard error, with nine in ten logs traced.
+    """
+    all_logs = logs + others
+    share = np.divide(others.sum(axis=1), all_logs.sum(axis=1), out=np.zeros(len(logs)), where=all_logs.any(axis=1))
+    owed = np.minimum(np.sqrt(1 / np.maximum(share, 1e-12) - 1), 1.0)
+    rate = np.divide(length, logs, out=np.ones_like(logs), where=logs > 0)
+    given = rate * np.minimum(np.divide(1, rate) - 1, 1.0) / DRAWS_TO_GIVE_ALL * logs
+    fresh = np.divide(luck, given, out=np.zeros_like(luck), where=given > 0)
+    first = np.argmax(given > 0, axis=1)
+    variance = owed**2 * fresh[np.arange(len(logs)), first] / 2
+    at_first, begun = variance, variance
+    left, both = np.zeros((2, len(logs)))
+    for hour in range(frames.HOURS):
+        decay, new = np.exp(-given[:, hour]), luck[:, hour]
+        some = given[:, hour] > 0
+        grown = np.where(some, fresh[:, hour] * (1 - decay), new)
+        variance = variance * decay**2 + owed**2 * np.where(some, fresh[:, hour] * (1 - decay**2) / 2, new)
+        both = both * decay + owed * (1 - owed) * grown
+        begun = begun * decay
+        left += (1 - owed) ** 2 * new
+    found: np.ndarray = left + variance + at_first - 2 * begun + 2 * both
+    return found
 
 
 def pattern_of(raw: pd.DataFrame, signatures: pd.DataFrame, members: pd.DataFrame) -> np.ndarray:
@@ -340,16 +378,22 @@ class Kept:
 
 
 def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
-    """What is kept of the logs: where the key's hash lies below the rate, or by the even draw of the log's stream."""
+    """What is kept of the logs: where the key's hash lies below the rate, or by the even draw of the log's stream.
+
+    The draw heeds what the hash decides of the logs with a trace.
+    """
     shape = (len(at.raw), frames.HOURS)
     sure = logs.place < rates.first[logs.row, logs.hour]
     rate = np.where(sure, 1.0, rates.rate[logs.row, logs.hour])
     kept = logs.hash < rate
     if rates.stream is not None:
-        at_once = np.flatnonzero(~logs.trace & (rate < 1))
+        at_once = np.flatnonzero(rate < 1)
         stream = rates.stream[logs.row] * (int(logs.process.max(initial=0)) + 1) + logs.process
         order = at_once[np.lexsort([x[at_once] for x in (logs.moment, logs.hour, stream)])]
-        kept[order] = evenly(stream[order].tolist(), rate[order].tolist(), random.Random(logs.seed))
+        by_trace = np.where(logs.trace, kept, None)
+        share = at.traced[logs.row]
+        numbers = random.Random(logs.seed)
+        kept[order] = evenly(*(x[order].tolist() for x in (stream, rate, by_trace, share)), numbers)
     cell = logs.row[kept] * frames.HOURS + logs.hour[kept]
     size = len(at.raw) * frames.HOURS
     return Kept(
@@ -359,16 +403,29 @@ def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
     )
 
 
-def evenly(stream: list[int], rate: list[float], numbers: random.Random) -> list[bool]:
-    """Whether each of these logs, sorted by stream and time, is kept by the sampler's own even draw.
+def evenly(
+    stream: list[int], rate: list[float], by_trace: list[bool | None], traced: list[float], numbers: random.Random
+) -> list[bool]:
+    """Whether each of these logs, sorted by stream and time, is kept: by its trace, or by the sampler's own even draw.
 
-    The day finds every stream amid an interval: a log before it had a rate of its own, anywhere in [0, 1).
+    The day finds every stream amid an interval: a log before it had a rate of its own, anywhere in [0, 1). Where a
+    share of its logs is ``traced``, so was it before the day, for some 24 draws.
     """
     kept = []
     present, draw = -1, EvenDraw(numbers.random)
-    for of_log, p in zip(stream, rate, strict=True):
+    for of_log, p, by, share in zip(stream, rate, by_trace, traced, strict=True):
         if of_log != present:
             present, draw = of_log, EvenDraw(numbers.random)
+            if share:
+                for _ in range(int(DRAWS_BEFORE / p)):
+                    if numbers.random() < share:
+                        draw.heed(p, numbers.random() < p)
+                    else:
+                        draw.keeps(p)
             draw.keeps(numbers.random())
-        kept.append(draw.keeps(p))
+        if by is None:
+            kept.append(draw.keeps(p))
+        else:
+            draw.heed(p, by)
+            kept.append(by)
     return kept

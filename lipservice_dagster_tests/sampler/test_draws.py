@@ -1,4 +1,5 @@
-"""Even draws: each log with its rate exactly, never more than one draw astray, and no rhythm of the logs shows."""
+"""Even draws: each log with its rate, never more than one draw astray, no rhythm of the logs shows, and what the traces
+left to luck is made good."""
 
 from __future__ import annotations
 
@@ -73,6 +74,75 @@ def test_logs_that_come_in_a_rhythm_are_kept_at_the_rate_like_all(rate: float, e
     logs = 58_800
     kept = np.array([draw.keeps(rate) for _ in range(logs)]).reshape(-1, every).mean(axis=0)
     assert (np.abs(kept - rate) < FAR * math.sqrt(rate * (1 - rate) / (logs / every))).all()
+
+
+class Streams:
+    """Streams drawn side by side, of which a share of the logs is kept or lost by a trace of its own."""
+
+    def __init__(self, rate: float, traced: float, streams: int, seed: int) -> None:
+        self.rate, self.traced = rate, traced
+        self.chance = random.Random(seed)
+        self.draws = [EvenDraw(self.chance.random) for _ in range(streams)]
+
+    def off(self, logs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(streams,) of what the next logs' rebuilt counts of logs with a trace and of those without are off by; and
+        how many the latter were."""
+        by_trace, others, untraced = np.zeros((3, len(self.draws)))
+        rate, traced, chance = self.rate, self.traced, self.chance.random
+        for n, draw in enumerate(self.draws):
+            for _ in range(logs):
+                if chance() < traced:
+                    kept = chance() < rate
+                    draw.heed(rate, kept)
+                    by_trace[n] += kept / rate - 1
+                else:
+                    others[n] += draw.keeps(rate) / rate - 1
+                    untraced[n] += 1
+        return by_trace, others, untraced
+
+
+@pytest.mark.parametrize(("traced", "rate", "left"), [(0.3, 0.1, 0.25), (0.5, 0.05, 0.5), (0.6, 0.2, 0.4)])
+def test_logs_without_a_trace_make_good_the_luck_of_those_with_one(traced: float, rate: float, left: float):
+    streams = Streams(rate, traced, 200, seed=1)
+    streams.off(int(24 / rate))
+    by_trace, others, _ = streams.off(1200)
+    alone = math.sqrt(1200 * traced * (1 / rate - 1))
+    assert 0.8 < by_trace.std() / alone < 1.2
+    assert (by_trace + others).std() < left * alone
+
+
+@pytest.mark.parametrize("traced", [0.1, 0.6, 0.9, 0.98])
+def test_logs_without_a_trace_by_themselves_are_no_worse_off_than_drawn_one_by_one(traced: float):
+    streams = Streams(0.1, traced, 200, seed=2)
+    streams.off(240)
+    _, others, logs = streams.off(1200)
+    assert np.square(others).sum() < 1.2 * logs.sum() * 9
+
+
+@pytest.mark.parametrize(("traced", "rate"), [(0.3, 0.5), (0.6, 0.05), (0.9, 0.2), (0.6, 0.9)])
+def test_beside_traces_every_log_is_kept_with_its_rate_in_the_mean(traced: float, rate: float):
+    streams = Streams(rate, traced, 1000, seed=3)
+    for _ in range(3):
+        _, others, logs = streams.off(200)
+        assert abs(others.sum()) < 0.01 * logs.sum() + 4 * others.std() * math.sqrt(1000)
+
+
+def test_luck_of_which_nothing_could_be_made_good_does_not_pile_up():
+    """Whoever stops to trace after a million logs is not without logs, or with twice as many, for long."""
+    draw, chance = fresh(5), random.Random(5)
+    for _ in range(200_000):
+        draw.heed(0.1, chance.random() < 0.1)
+    kept = [draw.keeps(0.1) for _ in range(400)]
+    assert abs(sum(kept) - 40) < 10
+    assert "1" in "".join(str(int(k)) for k in kept[:100])
+
+
+def test_what_the_traces_kept_whole_is_no_luck():
+    draw, same = fresh(6), fresh(6)
+    for n in range(500):
+        draw.heed(1.0, kept=True)
+        draw.heed(0.0, kept=False)
+        assert draw.keeps(0.2) == same.keeps(0.2), n
 
 
 def test_draws_that_begin_anew_are_independent():

@@ -5,16 +5,26 @@ inégales"; Y. Tillé 2006, Sampling Algorithms, ch. 7). Each log is kept with i
 itself, but what is kept never strays from what was asked for: after every log, the number kept and the sum of the rates
 differ by less than one. A count rebuilt from the kept logs (Σ 1/rate) is so off by less than one draw, whatever its
 size, where draws one by one are off by some √(n·(1 − rate)/rate).
+
+Logs that carry a trace are kept or lost with it, whatever a stream has seen. What they leave to luck, Σ (1/rate if
+kept) − 1, the others of their stream make good: see `EvenDraw.heed`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 
 MOST_DRAWS = 20_000
 """Draws that are remembered by name."""
 
 _USED_UP = -1.0
+
+DRAWS_TO_GIVE_ALL = 4.0
+"""Draws of luck at which all that a log may give back is given back."""
+
+DRAWS_OF_SHARE = 8.0
+"""Draws over which the share of logs that carry a trace is an average."""
 
 
 class EvenDraw:
@@ -31,21 +41,31 @@ class EvenDraw:
     With a point uniform in [0, 1) for the first interval each later one is, too, taken by itself, so that every log is
     kept with its rate: 1 - s where u ≥ s, and s · b / s.
 
+    Of the luck of traces, logs that they have kept too many (below 0: too few), a log without a trace gives back a part
+    g that goes with it: it is drawn with the rate r (1 - g). As g is linear in the luck, whose mean is 0, the log's
+    rate is r in the mean, and that is what is stamped. From `DRAWS_TO_GIVE_ALL` draws on, some three standard
+    deviations, g stays at what leaves the rate within [0, 1], as far below r as above it; what is so not given back at
+    once is later, so that of all logs of a stream together less than a draw is kept too many in the mean.
+
     Not safe for threads: who draws holds a lock.
     """
 
-    __slots__ = ("_point", "_random", "_used")
+    __slots__ = ("_luck", "_point", "_random", "_traced", "_used")
 
     def __init__(self, random: Callable[[], float]) -> None:
         """``random`` gives numbers uniform in [0, 1). Draws are independent of each other."""
         self._random = random
         self._used = 0.0
         self._point = random()
+        self._luck = 0.0
+        self._traced = 0.0
 
     def keeps(self, rate: float) -> bool:
         """Whether the next log is kept, with this probability; rates outside [0, 1] count as the nearer end."""
         if rate <= 0.0 or rate >= 1.0:
             return rate >= 1.0
+        if self._traced:
+            rate = self._less_lucky(rate)
         used = self._used
         end = used + rate
         if end < 1.0:
@@ -61,6 +81,28 @@ class EvenDraw:
             kept = False
         self._point = over + (1.0 - over) * self._random()
         return kept
+
+    def heed(self, rate: float, kept: bool) -> None:
+        """A log of the stream was ``kept`` or lost at this rate by its trace.
+
+        Where most logs carry a trace the few others do not make good all luck, or who reads these alone would see
+        little else: of a share f of traced logs they take √((1 - f)/f), at most all, which is as much as they would
+        have of their own if they were drawn one by one. How much does not hang on the luck itself, whose mean so stays
+        0.
+        """
+        if rate <= 0.0 or rate >= 1.0:
+            return
+        self._traced = traced = self._traced + (1.0 - self._traced) * min(rate / DRAWS_OF_SHARE, 1.0)
+        luck = 1.0 / rate - 1.0 if kept else -1.0
+        self._luck += luck if traced <= 0.5 else luck * math.sqrt(1.0 / traced - 1.0)
+
+    def _less_lucky(self, rate: float) -> float:
+        """The rate that gives back some luck."""
+        self._traced -= self._traced * (rate / DRAWS_OF_SHARE)
+        most = min(1.0 / rate - 1.0, 1.0)
+        given = most * min(max(self._luck * rate / DRAWS_TO_GIVE_ALL, -1.0), 1.0)
+        self._luck -= given
+        return min(rate * (1.0 - given), 1.0)
 
 
 class Draws:

@@ -57,7 +57,8 @@ class Sampler:
         clock: the time in seconds since 1970.
 
     Logs without a trace are drawn evenly (`draws.EvenDraw`), those of a pattern at a severity together: of as many as
-    rates add up to one for, one is kept. So their rebuilt count is off by less than one draw in each process.
+    rates add up to one for, one is kept. So their rebuilt count is off by less than one draw in each process. Beside
+    logs with a trace they also make good what these leave to luck.
 
     Raises ValueError for a URL that is none, and `served.ServedError` for a policy that is not valid. Starting it waits
     for nothing but the file of the last policy; the thread in the background begins with the first log.
@@ -154,7 +155,13 @@ class Sampler:
             rate = step.rate
             if cell.span is not tallies.span:
                 cell.span, cell.tally, cell.draw = tallies.span, tallies.of(cell.key), self._draws.of(cell.key)
-            kept = rate >= 1.0 or (cell.draw.keeps(rate) if key is None else keeps(rate, key))
+            if rate >= 1.0:
+                kept = True
+            elif key is None:
+                kept = cell.draw.keeps(rate)
+            else:
+                kept = keeps(rate, key)
+                cell.draw.heed(rate, kept)
             tally = cell.tally
             tally[0] += 1
             tally[2] += size
