@@ -390,10 +390,10 @@ def thin(at: Day, logs: Logs, rates: Rates) -> Kept:
         at_once = np.flatnonzero(rate < 1)
         stream = rates.stream[logs.row] * (int(logs.process.max(initial=0)) + 1) + logs.process
         order = at_once[np.lexsort([x[at_once] for x in (logs.moment, logs.hour, stream)])]
-        by_trace = np.where(logs.trace, kept, None)
-        share = at.traced[logs.row]
+        by_trace = [keep if trace else None for keep, trace in zip(kept[order], logs.trace[order], strict=True)]
+        share = at.traced[logs.row[order]].tolist()
         numbers = random.Random(logs.seed)
-        kept[order] = evenly(*(x[order].tolist() for x in (stream, rate, by_trace, share)), numbers)
+        kept[order] = evenly(stream[order].tolist(), rate[order].tolist(), by_trace, share, numbers)
     cell = logs.row[kept] * frames.HOURS + logs.hour[kept]
     size = len(at.raw) * frames.HOURS
     return Kept(

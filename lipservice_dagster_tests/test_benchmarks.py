@@ -33,9 +33,10 @@ def test_the_standard_error_of_even_draws_is_that_of_what_is_drawn(
     rates = np.tile(np.repeat(by_hour, hours), STREAMS)
     stream = np.repeat(np.arange(STREAMS), sum(hours))
     chance = np.random.default_rng(7)
-    by_trace = np.where(chance.random(rates.shape) < traced, chance.random(rates.shape) < rates, None)
+    has, kept_with_it = chance.random(rates.shape) < traced, chance.random(rates.shape) < rates
+    by_trace = [bool(keep) if trace else None for keep, trace in zip(kept_with_it, has, strict=True)]
     share = [traced] * len(rates)
-    kept = evenly(stream.tolist(), rates.tolist(), by_trace.tolist(), share, random.Random(7))
+    kept = evenly(stream.tolist(), rates.tolist(), by_trace, share, random.Random(7))
     rebuilt = (kept / rates).reshape(STREAMS, -1).sum(axis=1)
 
     spread = rebuilt.std() / np.sqrt(STREAMS)

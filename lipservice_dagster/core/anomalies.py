@@ -11,6 +11,9 @@ make of it (`anomalies_own`). A pattern without logs in the window is tested as 
 vanished. All series of the report go into one Benjamini–Hochberg procedure at `level`, in which services and
 severities, being few, have half of the total weight.
 
+**Sampled logs.** Where a stored log stands for several, counts are taken in stored logs, which is all that sampling
+one by one leaves; and finer where they show that it left less to chance (`anomalies_draws`).
+
 **Floors.** Whatever the p-value, a spike is at least `ratio` times what was expected and `least_logs` more, a drop the
 reverse: an anomaly is something to act upon. What rest-rows hold may be of any pattern of their service and severity
 class (`Series.hidden`), so a pattern must be that far off even if all of it were its own.

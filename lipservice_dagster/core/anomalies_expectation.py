@@ -21,7 +21,7 @@ is `_UNKNOWN_CLASS` more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -46,6 +46,23 @@ _OUTLIER, _OUTLIER_LOGS = 4.0, 20.0
 
 
 @dataclass(frozen=True)
+class Moments:
+    """How far window days strayed from what the others said of them, for sums over each length of `RUNS`.
+
+    All (S, runs): ``variance``, Σ R² / Σ c·E², of which ``poisson``, Σ c·E / Σ c·E², is Poisson noise if a log stands
+    for one; ``size``, what a run typically sums to; ``information``, independent errors. And (S,): ``doubt``, the least
+    φ there is; ``more``, what is added to it.
+    """
+
+    variance: np.ndarray
+    poisson: np.ndarray
+    size: np.ndarray
+    information: np.ndarray
+    doubt: np.ndarray
+    more: np.ndarray
+
+
+@dataclass(frozen=True)
 class Expectation:
     """What S series should do today.
 
@@ -55,7 +72,7 @@ class Expectation:
     ``left_out`` (S, D, 24): what each of them should have had by the others; ``told`` (S, D): days that could be
     predicted and whose errors tell of today. ``stopped`` (S,): series whose service was silent when the window ended.
     ``first_weekend`` (S,): see `WEEKEND_SURPLUS`. ``log_weight`` (S,): what one stored log stood for in the window (1
-    where nothing was sampled away).
+    where nothing was sampled away). ``moments``: what φ came from.
     """
 
     mean: np.ndarray
@@ -69,6 +86,15 @@ class Expectation:
     stopped: np.ndarray
     first_weekend: np.ndarray
     log_weight: np.ndarray
+    moments: Moments
+
+    def as_noisy_as(self, log_weight: np.ndarray, kind: np.ndarray) -> Expectation:
+        """The same where sampling left the noise of logs that stand for ``log_weight`` (S,) each in the window.
+
+        ``kind`` (S,): as of `expect`.
+        """
+        dispersion, df = _dispersion(self.moments, self.days, kind, log_weight)
+        return replace(self, dispersion=dispersion, df=df, log_weight=log_weight)
 
 
 def history(window: np.ndarray, parent: np.ndarray, days: Sequence[date]) -> np.ndarray:
@@ -147,9 +173,8 @@ def expect(
     left_out = np.zeros((n, n_days, HOURS), dtype=np.float32)
     told = np.zeros((n, n_days), dtype=bool)
     doubt = np.zeros(n)
-    raw = np.full((n, len(RUNS)), np.nan)
-    size = np.zeros((n, len(RUNS)))
-    information = np.zeros((n, len(RUNS)))
+    variance = np.full((n, len(RUNS)), np.nan)
+    poisson, size, information = np.zeros((3, n, len(RUNS)))
     known, tells = _classes(has, days, day)
     if n_days and n:
         ways = schemes(days, day)
@@ -173,13 +198,12 @@ def expect(
                 if not own:
                     shape_today[slot[rows]] = block.shape_today
                     shape_left_out[slot[rows]] = block.shape_left_out
-                raw[rows], size[rows], information[rows] = _moments(y, block, log_weight[rows])
+                variance[rows], poisson[rows], size[rows], information[rows] = _moments(y, block)
     effective = has.sum(axis=1).astype(float)
-    dispersion, df = _shrink(raw, size, information, effective, kind, log_weight)
-    # A day of the week without logs tells of a few in a hundred that other days would have it.
-    dispersion = np.maximum(dispersion, doubt[:, None])
     first_weekend = ~known & (day.weekday() >= 5)
-    dispersion[~known & ~first_weekend] += _UNKNOWN_CLASS
+    more = np.where(~known & ~first_weekend, _UNKNOWN_CLASS, 0.0)
+    moments = Moments(variance, poisson, size, information, doubt, more)
+    dispersion, df = _dispersion(moments, effective, kind, log_weight)
     return Expectation(
         mean=mean,
         mean_weight=mean_weight,
@@ -192,6 +216,7 @@ def expect(
         stopped=stopped,
         first_weekend=first_weekend,
         log_weight=log_weight,
+        moments=moments,
     )
 
 
@@ -235,10 +260,8 @@ def _without_outliers(window: np.ndarray, has: np.ndarray) -> np.ndarray:
     return np.where(over & rare[:, None, None], cap, y)
 
 
-def _moments(
-    y: np.ndarray, prediction: Prediction, log_weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(φ as it comes, typical size of a run's sum, independent errors) for each length of `RUNS`, each (B, runs)."""
+def _moments(y: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """``variance``, ``poisson``, ``size`` and ``information`` of `Moments`, each (B, runs)."""
     valid = prediction.valid.astype(float)[:, :, None]
     inflate = (1 + prediction.left_out_weight)[:, :, None]
     error = _from_zero(np.cumsum((y - prediction.left_out) * valid, axis=2))
@@ -246,26 +269,24 @@ def _moments(
     hour_total = prediction.left_out.sum(axis=1)
     spread = divide(hour_total.sum(axis=1) ** 2, (hour_total**2).sum(axis=1), 1.0) / HOURS
     n_valid = prediction.valid.sum(axis=1)
-    raw, size, information = (np.zeros((len(y), len(RUNS))) for _ in range(3))
+    variance, poisson, size, information = np.zeros((4, len(y), len(RUNS)))
     for i, n in enumerate(RUNS):
         r = error[:, :, n:] - error[:, :, :-n]
         e = expected[:, :, n:] - expected[:, :, :-n]
         squares = (inflate * e**2).sum(axis=(1, 2))
-        poisson = log_weight * (inflate * e).sum(axis=(1, 2))
-        raw[:, i] = divide((r**2).sum(axis=(1, 2)) - poisson, squares, 0.0)
+        variance[:, i] = divide((r**2).sum(axis=(1, 2)), squares, 0.0)
+        poisson[:, i] = divide((inflate * e).sum(axis=(1, 2)), squares, 0.0)
         size[:, i] = divide((e**2).sum(axis=(1, 2)), e.sum(axis=(1, 2)), 0.0)
         information[:, i] = np.maximum(n_valid - 1, 0) * np.clip(HOURS / n * spread, 1.0, 12.0)
-    return raw, size, information
+    return variance, poisson, size, information
 
 
-def _shrink(
-    raw: np.ndarray,
-    size: np.ndarray,
-    information: np.ndarray,
-    days: np.ndarray,
-    kind: np.ndarray,
-    log_weight: np.ndarray,
+def _dispersion(
+    moments: Moments, days: np.ndarray, kind: np.ndarray, log_weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """φ and its degrees of freedom, each (S, runs), where a log of the window stood for ``log_weight`` (S,)."""
+    size = moments.size
+    raw = moments.variance - log_weight[:, None] * moments.poisson
     prior = np.full(raw.shape, PRIOR_DISPERSION)
     for k in np.unique(kind):
         of_kind = kind == k
@@ -278,9 +299,10 @@ def _shrink(
     # The share of a run's variance that tells of φ rather than of Poisson noise.
     extra = np.maximum(seen, prior) * size
     share = divide(extra, log_weight[:, None] + extra, 0.0)
-    own = information * share**2
+    own = moments.information * share**2
     dispersion = np.maximum((PRIOR_DF * prior + own * seen) / (PRIOR_DF + own), _LEAST_DISPERSION)
-    return dispersion, PRIOR_DF + own
+    # A day of the week without logs tells of a few in a hundred that other days would have it.
+    return np.maximum(dispersion, moments.doubt[:, None]) + moments.more[:, None], PRIOR_DF + own
 
 
 def _from_zero(cumulated: np.ndarray) -> np.ndarray:

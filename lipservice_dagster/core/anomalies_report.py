@@ -11,6 +11,7 @@ from datetime import date
 import numpy as np
 
 from lipservice_dagster.core import anomalies_statistics as statistics
+from lipservice_dagster.core.anomalies_draws import left_to_chance
 from lipservice_dagster.core.anomalies_expectation import Expectation, expect, history
 from lipservice_dagster.core.frames import HOURS
 from lipservice_dagster.core.series import Series
@@ -91,7 +92,7 @@ class Report:
     seen: np.ndarray  # had logs in the window
     young: np.ndarray  # began so lately that only an upward leap can be told
     expectation: Expectation
-    log_weight: np.ndarray
+    log_weight: np.ndarray  # what one stored log stands for, today or in the window, whichever leaves more to chance
     error_share: np.ndarray
     spans: list[tuple[int, int, int]]
     today: np.ndarray  # (S, hours)
@@ -104,10 +105,16 @@ class Report:
         scope = series.keys["scope"].to_numpy(dtype=object)
         kind = np.array([_KINDS[s] for s in scope])
         expectation = expect(series.window, series.days, day, parent, kind, series.window_weight)
+        known = _known(series, hours)
+        weight = _today_weight(series, parent, known)
+        # What sampling hides must not alarm, and what it does not hide need not be taken for chance.
+        part = left_to_chance(series.today[:, :hours], expectation, weight, parent)
+        if (part < 1).any():
+            weight = np.maximum(weight * part, 1.0)
+            expectation = expectation.as_noisy_as(np.maximum(expectation.log_weight * part, 1.0), kind)
         seen = np.nansum(series.window, axis=(1, 2)) > 0
         young = _young(expectation.days, seen, parent, settings)
         expectation = _since_they_began(expectation, series.window, np.flatnonzero(young), parent)
-        known = _known(series, hours)
         return cls(
             series=series,
             settings=settings,
@@ -119,7 +126,7 @@ class Report:
             seen=seen,
             young=young,
             expectation=expectation,
-            log_weight=_log_weight(series, parent, expectation, known),
+            log_weight=np.maximum(weight, expectation.log_weight),
             error_share=known.error_share,
             spans=statistics.runs(hours),
             today=series.today[:, :hours],
@@ -153,18 +160,17 @@ def _since_they_began(
     return replace(expectation, mean=mean, mean_weight=mean_weight, dispersion=dispersion, df=df)
 
 
-def _log_weight(series: Series, parent: np.ndarray, expectation: Expectation, today: _Known) -> np.ndarray:
-    """What one stored log stands for, today or in the window, whichever is more: what sampling hides must not alarm.
+def _today_weight(series: Series, parent: np.ndarray, today: _Known) -> np.ndarray:
+    """(S,): what one stored log of today stands for.
 
     A pattern without a log today may have been sampled as hard as any of its service that left one; errors are kept.
     """
     if series.today_weight is None:
-        return expectation.log_weight
+        return np.ones(len(parent))
     most = np.ones(len(parent))
     np.maximum.at(most, parent, np.nan_to_num(today.weight, nan=1.0))
     silent = np.where(today.error_share >= 0.5, 1.0, most[parent])
-    own = np.where(np.isnan(today.weight), silent, today.weight)
-    return np.maximum(np.maximum(own, expectation.log_weight), 1.0)
+    return np.maximum(np.where(np.isnan(today.weight), silent, today.weight), 1.0)
 
 
 @dataclass(frozen=True)

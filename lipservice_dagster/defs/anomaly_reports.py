@@ -42,7 +42,7 @@ def build(partitions: dg.MultiPartitionsDefinition, window_days: int, detector: 
         ins={"raw_logs": window},
         # Another policy than its parents': Dagster then waits for the window's days before it starts a run.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1_000),
-        code_version="4",
+        code_version="5",
     )
     def anomaly_reports(
         context: dg.AssetExecutionContext,

@@ -58,7 +58,7 @@ def build(
         },
         # Another policy than those of the parents whose earlier days it reads: Dagster then waits for those days.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=500),
-        code_version="3",
+        code_version="4",
     )
     def replays(
         context: dg.AssetExecutionContext,
