@@ -52,13 +52,13 @@ def sampled(series: Series, draw, seed: int, *, window: bool = False) -> Series:
     return replace(series, today=today, window=before, today_weight=weight, window_weight=of_window)
 
 
-def part(series: Series) -> np.ndarray:
-    """What is left to chance of each sampled series."""
+def part(series: Series, hours: int = 24) -> np.ndarray:
+    """What is left to chance of each sampled series, as the day's first hours tell it."""
     parent = parents(series)
     assert series.today_weight is not None
     kind = np.zeros(len(parent), dtype=np.int64)
     expectation = expect(series.window, series.days, DAY, parent, kind, series.window_weight)
-    return left_to_chance(series.today, expectation, series.today_weight, parent)[series.today_weight > 1]
+    return left_to_chance(series.today[:, :hours], expectation, series.today_weight, parent)[series.today_weight > 1]
 
 
 def test_draws_one_by_one_leave_all_to_chance():
@@ -113,6 +113,14 @@ def test_a_day_that_is_busier_as_a_whole_tells_as_well_as_others():
         for factor in (1.0, 1.3)
     )
     assert busier < usual + 0.1
+
+
+def test_a_few_hours_or_a_few_logs_an_hour_tell_nothing():
+    thinned = sampled(busy(1), evenly, 1)
+    assert (part(thinned) < 1).any()
+    assert (part(thinned, hours=7) == 1).all()
+    rare = world(1, means=(40.0, 30.0), services=3, dispersion=0.003)
+    assert (part(sampled(rare, evenly, 1)) == 1).all()
 
 
 def test_a_day_with_another_rhythm_counts_as_drawn_one_by_one():
