@@ -62,7 +62,7 @@ def release(
         day, version, document = releases.computed(database, team_id, service, environment, day=day, version=version)
         parse(document)
         _require_whole_day(database, team_id, day)
-        passed, why = releases.verdict(database, team_id, service, environment, day)
+        passed, why = releases.verdict(database, team_id, service, environment, day, version)
         if state in releases.DROPPING and not (passed or unproven):
             raise releases.UnprovenError(
                 f"The policy of {day} has not passed its backtest. {why} Name an earlier day with --day, wait for the"
@@ -130,7 +130,7 @@ def show(
     """Print a policy and what is in force over it; as JSON the policy's document, or the overlay's."""
     with stack.database(settings) as database:
         made, version, document = releases.computed(database, team_id, service, environment, day=day)
-        passed, why = releases.verdict(database, team_id, service, environment, made)
+        passed, why = releases.verdict(database, team_id, service, environment, made, version)
         scope = Scope(team_id, service, environment)
         current = served_of(database, [scope], datetime.now(UTC)).get(scope)
         said = current.overlay if current else _overlay_now(database, *scope)
