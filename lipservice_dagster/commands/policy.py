@@ -145,7 +145,7 @@ def show(
     state = f"{current.mode}, version {current.version} of {current.day}" if current else "nothing"
     print_policy(parse(document), version, f"in force: {state}")
     for sentence in describe(said):
-        standard_console().print(f"first in force over it: {line(sentence, 400)}", markup=False)
+        standard_console().print(f"first in force over it: {line(sentence, 400)}", highlight=False)
     if not in_force:
         standard_console().print(f"backtest {'passed' if passed else 'not passed'}: {line(why, 400)}")
 
@@ -159,11 +159,12 @@ def print_difference(
         second = releases.named(database, team_id, service, environment, other)
         said = _overlay_now(database, team_id, service, environment)
     changes = diff(first, second)
+    console = standard_console()
     click.echo(f"from version {first.version} of {first.day} to version {second.version} of {second.day}:")
     for change in changes or ["nothing changes"]:
-        click.echo(f"  {line(change)}")
+        console.print(f"  {line(change, 400)}", highlight=False, soft_wrap=True)
     for sentence in describe(said):
-        click.echo(f"  first in force over both: {line(sentence)}")
+        console.print(f"  first in force over both: {line(sentence, 400)}", highlight=False, soft_wrap=True)
 
 
 def export_policy(settings: Settings, team_id: int, service: str, environment: str, to: str) -> None:
