@@ -317,7 +317,8 @@ def test_what_people_said_of_a_pattern_in_brackets_is_shown_as_they_said_it(
     register(database, pd.DataFrame({"team_id": [7], "day": [YESTERDAY], "service": ["shop"], "environment": [""]}))
     days = [TeamDay(7, YESTERDAY)]
     policy = keep_all(7, "shop", "", YESTERDAY)
-    made = dict.fromkeys(frames.POLICIES, "") | dict.fromkeys(("logs", "bytes", "kept_logs", "kept_bytes"), 0.0)
+    made: dict[str, object] = dict.fromkeys(frames.POLICIES, "")
+    made |= dict.fromkeys(("logs", "bytes", "kept_logs", "kept_bytes"), 0.0)
     made |= {"team_id": 7, "day": YESTERDAY, "service": "shop", "document": to_json(policy), "version": policy.version}
     write(database, "policies", TeamDayRows({"policies": pd.DataFrame([made])}, days), "run")
     overrides.add(database, 7, "shop", "never_sample", template="[main] started", owner="ada", reason="[x]")
@@ -328,6 +329,20 @@ def test_what_people_said_of_a_pattern_in_brackets_is_shown_as_they_said_it(
     said = "pattern “[main] started”: never sampled (ada, without an end: [x])"
     assert f"first in force over it: {said}" in shown
     assert f"first in force over both: {said}" in shown
+
+
+def test_what_was_dropped_of_a_service_that_there_is_not_names_those_there_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipservice_dagster.local.stack.database", lambda _: nullcontext(database))
+    register(database, pd.DataFrame({"team_id": [7], "day": [YESTERDAY], "service": ["shop"], "environment": ["prod"]}))
+    done = CliRunner().invoke(cli, ["dropped", "--team", "7", "--service", "shop"])
+    assert (done.exit_code, "no service 'shop' without an environment. It has: 'shop' in 'prod'" in done.output) == (
+        1,
+        True,
+    )
+    quiet = CliRunner().invoke(cli, ["dropped", "--team", "7", "--service", "shop", "--environment", "prod"])
+    assert (quiet.exit_code, "There are no logs of shop" in quiet.output) == (0, True)
 
 
 def test_a_day_is_not_shown_as_what_is_in_force() -> None:
