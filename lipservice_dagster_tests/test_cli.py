@@ -14,13 +14,24 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from lipservice_dagster.cli import cli
+from lipservice_dagster.commands import policy as of_policy
+from lipservice_dagster.core import frames
+from lipservice_dagster.core.policy import keep_all, to_json
+from lipservice_dagster.partitions import TeamDay
+from lipservice_dagster.settings import Settings
+from lipservice_dagster.storage import overrides
+from lipservice_dagster.storage.database import Database
+from lipservice_dagster.storage.services import register
+from lipservice_dagster.storage.team_days import TeamDayRows, write
 
 LIPSERVICE = Path(sys.executable).with_name("lipservice")
 YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date()
@@ -284,6 +295,7 @@ def test_help_teaches(home: Path, command: list[str]) -> None:
     ("said", "told"),
     [
         (["--cap", "0.1", "--until", "soon"], "'soon' is no end; ends read"),
+        (["--cap", "0.1", "--until", "9999-12-31T23:59-12:00"], "'9999-12-31T23:59-12:00' is no end"),
         (["--cap", "1.5", "--until", "3d"], "--cap 1.5 is out of bounds"),
         (["--cap", "0.1", "--no-end"], "what loses logs must name its end"),
         (["--never-sample"], "say when it ends"),
@@ -296,6 +308,49 @@ def test_an_override_that_makes_no_sense_is_a_usage_error(said: list[str], told:
     done = CliRunner().invoke(cli, [*of_shop, *said])
     assert done.exit_code == 2
     assert told in done.output
+
+
+def test_what_people_said_of_a_pattern_in_brackets_is_shown_as_they_said_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lipservice_dagster.local.stack.database", lambda _: nullcontext(database))
+    register(database, pd.DataFrame({"team_id": [7], "day": [YESTERDAY], "service": ["shop"], "environment": [""]}))
+    days = [TeamDay(7, YESTERDAY)]
+    policy = keep_all(7, "shop", "", YESTERDAY)
+    made: dict[str, object] = dict.fromkeys(frames.POLICIES, "")
+    made |= dict.fromkeys(("logs", "bytes", "kept_logs", "kept_bytes"), 0.0)
+    made |= {"team_id": 7, "day": YESTERDAY, "service": "shop", "document": to_json(policy), "version": policy.version}
+    write(database, "policies", TeamDayRows({"policies": pd.DataFrame([made])}, days), "run")
+    overrides.add(database, 7, "shop", "never_sample", template="[main] started", owner="ada", reason="[x]")
+    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    of_policy.show(settings, 7, "shop", "", day=None, in_force=False, as_json=False)
+    of_policy.print_difference(settings, 7, "shop", "", str(YESTERDAY), None)
+    shown = capsys.readouterr().out
+    said = "pattern “[main] started”: never sampled (ada, without an end: [x])"
+    assert f"first in force over it: {said}" in shown
+    assert f"first in force over both: {said}" in shown
+
+
+def test_what_was_dropped_of_a_service_that_there_is_not_names_those_there_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipservice_dagster.local.stack.database", lambda _: nullcontext(database))
+    register(database, pd.DataFrame({"team_id": [7], "day": [YESTERDAY], "service": ["shop"], "environment": ["prod"]}))
+    done = CliRunner().invoke(cli, ["dropped", "--team", "7", "--service", "shop"])
+    assert (done.exit_code, "no service 'shop' without an environment. It has: 'shop' in 'prod'" in done.output) == (
+        1,
+        True,
+    )
+    quiet = CliRunner().invoke(cli, ["dropped", "--team", "7", "--service", "shop", "--environment", "prod"])
+    assert (quiet.exit_code, "There are no logs of shop" in quiet.output) == (0, True)
+
+
+def test_a_day_is_not_shown_as_what_is_in_force() -> None:
+    done = CliRunner().invoke(
+        cli, ["policy", "show", "--team", "7", "--service", "shop", "--day", "today", "--in-force"]
+    )
+    assert done.exit_code == 2
+    assert "say --day or --in-force" in done.output
 
 
 @pytest.mark.parametrize(

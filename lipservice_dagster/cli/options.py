@@ -46,13 +46,13 @@ class End(click.ParamType):
             if unit and value[:-1].isdecimal():
                 return datetime.now(UTC) + timedelta(**{unit: int(value[:-1])})
             moment = datetime.fromisoformat(value)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(
                 f"{value!r} is no end; ends read 2026-11-27 (its 00:00 UTC), 2026-11-27T18:00, 90m, 12h or 3d",
                 param,
                 ctx,
             )
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 DAY = Day()

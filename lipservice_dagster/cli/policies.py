@@ -44,6 +44,8 @@ def policy_show(
     """A service's policy: what is kept of which pattern, why, and what that saves."""
     from lipservice_dagster.commands import policy as command
 
+    if in_force and day is not None:
+        raise click.UsageError("say --day or --in-force: what is in force may be of another day")
     if overlay and not as_json:
         raise click.UsageError("--overlay goes with --json; without it, what is in force is shown below the policy")
     command.show(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+import click
 import numpy as np
 from rich.table import Table
 
@@ -13,14 +14,23 @@ from lipservice_dagster.commands.services import bars
 from lipservice_dagster.local import stack
 from lipservice_dagster.settings import Settings
 from lipservice_dagster.storage.dropped import dropped
+from lipservice_dagster.storage.services import find
 
 _MOST_PATTERNS = 40
 
 
 def run(settings: Settings, team_id: int, service: str, environment: str, day: date) -> None:
-    """Print the service's patterns of the day, those of which most was dropped first."""
+    """Print the service's patterns of the day, those of which most was dropped first.
+
+    Raises a click error, which names the team's services, where there is no such one.
+    """
     with stack.database(settings) as database:
         rows = dropped(database, team_id, day, service, environment)
+        known = [(s.name, s.environment) for s in find(database, team_id=team_id)]
+    if rows.empty and (service, environment) not in known:
+        there = ", ".join(repr(name) + (f" in {of!r}" if of else "") for name, of in known) or "none at all"
+        asked = repr(service) + (f" in {environment!r}" if environment else " without an environment")
+        raise click.ClickException(f"Team {team_id} has no service {asked}. It has: {there}")
     console = standard_console()
     if rows.empty:
         console.print(

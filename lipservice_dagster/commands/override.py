@@ -49,7 +49,8 @@ def add(
     click.echo(f"override {entry.id}, {_where(entry)}: {said.target} is {said.says} ({said.by})")
     if found is not None:
         count = "no pattern" if not found else "1 pattern" if len(found) == 1 else f"{len(found)} patterns"
-        click.echo(f"it speaks of {count} of the newest day" + "".join(f"\n  {line(t)}" for t in found[:5]))
+        shown = "".join(f"\n  {line(t)}" for t in found[:5])
+        standard_console().print(f"it speaks of {count} of the newest day{shown}", highlight=False, soft_wrap=True)
 
 
 def remove(settings: Settings, team_id: int, override_id: int, actor: str, reason: str) -> None:

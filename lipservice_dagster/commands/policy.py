@@ -62,7 +62,7 @@ def release(
         day, version, document = releases.computed(database, team_id, service, environment, day=day, version=version)
         parse(document)
         _require_whole_day(database, team_id, day)
-        passed, why = releases.verdict(database, team_id, service, environment, day)
+        passed, why = releases.verdict(database, team_id, service, environment, day, version)
         if state in releases.DROPPING and not (passed or unproven):
             raise releases.UnprovenError(
                 f"The policy of {day} has not passed its backtest. {why} Name an earlier day with --day, wait for the"
@@ -130,7 +130,7 @@ def show(
     """Print a policy and what is in force over it; as JSON the policy's document, or the overlay's."""
     with stack.database(settings) as database:
         made, version, document = releases.computed(database, team_id, service, environment, day=day)
-        passed, why = releases.verdict(database, team_id, service, environment, made)
+        passed, why = releases.verdict(database, team_id, service, environment, made, version)
         scope = Scope(team_id, service, environment)
         current = served_of(database, [scope], datetime.now(UTC)).get(scope)
         said = current.overlay if current else _overlay_now(database, *scope)
@@ -145,7 +145,7 @@ def show(
     state = f"{current.mode}, version {current.version} of {current.day}" if current else "nothing"
     print_policy(parse(document), version, f"in force: {state}")
     for sentence in describe(said):
-        standard_console().print(f"first in force over it: {line(sentence, 400)}", markup=False)
+        standard_console().print(f"first in force over it: {line(sentence, 400)}", highlight=False)
     if not in_force:
         standard_console().print(f"backtest {'passed' if passed else 'not passed'}: {line(why, 400)}")
 
@@ -159,11 +159,12 @@ def print_difference(
         second = releases.named(database, team_id, service, environment, other)
         said = _overlay_now(database, team_id, service, environment)
     changes = diff(first, second)
+    console = standard_console()
     click.echo(f"from version {first.version} of {first.day} to version {second.version} of {second.day}:")
     for change in changes or ["nothing changes"]:
-        click.echo(f"  {line(change)}")
+        console.print(f"  {line(change, 400)}", highlight=False, soft_wrap=True)
     for sentence in describe(said):
-        click.echo(f"  first in force over both: {line(sentence)}")
+        console.print(f"  first in force over both: {line(sentence, 400)}", highlight=False, soft_wrap=True)
 
 
 def export_policy(settings: Settings, team_id: int, service: str, environment: str, to: str) -> None:

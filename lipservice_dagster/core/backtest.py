@@ -189,11 +189,11 @@ def found_again(
 def judge(replays: pd.DataFrame, day: date, settings: GateSettings) -> dict[str, Any]:
     """The verdict over a service's method on ``day``: the columns of `frames.BACKTESTS` but its key and fingerprint.
 
-    ``replays``: rows of `frames.REPLAYS` of one service and environment; those of the last ``settings.days`` days
-    that had logs count, their figures summed. The budget is also judged day by day, as a day far over it is not made
-    good by those under it. ``passed`` where every limit holds. ``learning`` where too few days could be replayed, or
-    none of the latest ``settings.min_days``: what was shown before them is of a method that has changed since.
-    ``why`` names what failed and by how much, and which days were left out.
+    ``replays``: rows of `frames.REPLAYS` of one service and environment, by policies for one budget; those of the last
+    ``settings.days`` days that had logs count, their figures summed. The budget is also judged day by day, as a day far
+    over it is not made good by those under it. ``passed`` where every limit holds. ``learning`` where too few days
+    could be replayed, or none of the latest ``settings.min_days``: what was shown before them is of a method that has
+    changed since. ``why`` names what failed and by how much, and which days were left out.
     """
     first = day - timedelta(days=settings.days - 1)
     rows = replays[(replays["day"] >= first) & (replays["day"] <= day) & (replays["logs"] != 0)]
@@ -335,7 +335,10 @@ def _why(
         )
     missing = [str(d) for d in window if d not in replayed]
     if missing:
-        text += f". Left out, without logs or a policy of the day before from whole days: {', '.join(missing)}"
+        text += (
+            ". Left out, without logs or a policy of the day before from whole days and for the budget asked for:"
+            f" {', '.join(missing)}"
+        )
     return text + "."
 
 

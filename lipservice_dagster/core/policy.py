@@ -456,6 +456,10 @@ def json_schema() -> dict[str, Any]:
     return Policy.model_json_schema(mode="serialization")
 
 
+_SHOWN = 100
+"""Characters of a template in a sentence: its signature names it, and what changes stands after it."""
+
+
 def diff(a: Policy, b: Policy) -> list[str]:
     """What changes from `a` to `b`, a sentence a line, the largest changes of pattern rates first.
 
@@ -492,7 +496,8 @@ def diff(a: Policy, b: Policy) -> list[str]:
             rates = (before.rate if before else None, after.rate if after else None)
             template = (after or before).template  # type: ignore[union-attr]
             size = rates[1] / rates[0] if rates[0] and rates[1] else 1.0
-            changes.append((-max(size, 1 / size), signature, f"pattern {signature} “{template}”: {_change(*rates)}"))
+            shown = template if len(template) <= _SHOWN else template[: _SHOWN - 1] + "…"
+            changes.append((-max(size, 1 / size), signature, f"pattern {signature} “{shown}”: {_change(*rates)}"))
     return lines + [line for _, _, line in sorted(changes)]
 
 

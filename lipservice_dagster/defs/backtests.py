@@ -20,6 +20,7 @@ from lipservice_dagster.partitions import TeamDay, team_days, trailing_window
 from lipservice_dagster.storage import materializations, served
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.team_days import TeamDayRows, TeamDayTables
+from lipservice_dagster.storage.team_days import read as stored
 
 _GB = 1e9
 _RAW = [
@@ -35,6 +36,8 @@ _RAW = [
     "weighted_bytes",
     "hours",
 ]
+
+_MADE = ["team_id", "day", "service", "environment", "version", "budget"]
 
 
 def build(
@@ -116,7 +119,7 @@ def build(
         fills=["backtests"],
         kinds={"python", "postgres"},
         ins={"replays": dg.AssetIn(partition_mapping=trailing_window(gate.days - 1))},
-        code_version="1",
+        code_version="2",
     )
     def backtests(
         context: dg.AssetExecutionContext,
@@ -127,15 +130,18 @@ def build(
         """Whether a service's policies may be released: its method, replayed over the latest days, by set limits.
 
         All errors kept, nearly all patterns still seen, the budget in force met, anomalies found again. A service that
-        fails is not released and says why; the others are.
+        fails is not released and says why; the others are. Replays of policies for another budget than that of the
+        day's own prove nothing of it, nor do those of policies that have been made again since.
         """
         wanted = team_days(context.partition_keys)
         entries = materializations.of(database, "replays", replays.team_days)
         made = [frames.empty(frames.BACKTESTS)]
         for team_id, tables in policies.by_team():
-            scopes = tables.read(columns=["team_id", "day", "service", "environment", "version"])
+            scopes = tables.read(columns=_MADE)
             days = [d for d in wanted if d.team_id == team_id]
-            replayed = replays.of(d for d in replays.team_days if d.team_id == team_id).read()
+            of_window = [d for d in replays.team_days if d.team_id == team_id]
+            made_before = stored(database, "policies", [_before(d) for d in of_window], _MADE)
+            replayed = _with_budget(replays.of(of_window).read(), made_before)
             for at in days:
                 window = [TeamDay(team_id, at.day - timedelta(days=n)) for n in range(gate.days)]
                 print_ = materializations.fingerprint_of(entries, window)
@@ -219,10 +225,18 @@ def _said(
     return {scope: found.during(at.team_id, *scope, at.day) for scope in scopes}
 
 
+def _with_budget(replayed: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
+    """The replays whose policy is still the one that is stored for the day before, each with the budget of that."""
+    key = ["day", "service", "environment", "version"]
+    following = pd.Series([day + timedelta(days=1) for day in made["day"]], made.index, dtype=object)
+    before = made.assign(day=following)
+    return replayed.merge(before[[*key, "budget"]], on=key, validate="one_to_one")
+
+
 def _verdicts(
     at: TeamDay, scopes: pd.DataFrame, replayed: pd.DataFrame, gate: GateSettings, window_fingerprint: str
 ) -> pd.DataFrame:
-    by_scope = dict(list(replayed.groupby(["service", "environment"])))
+    by_scope = dict(list(replayed.groupby(["service", "environment", "budget"])))
     none = replayed.iloc[:0]
     rows = [
         {
@@ -232,7 +246,7 @@ def _verdicts(
             "environment": row.environment,
             "version": row.version,
             "window_fingerprint": window_fingerprint,
-            **judge(by_scope.get((row.service, row.environment), none), at.day, gate),
+            **judge(by_scope.get((row.service, row.environment, row.budget), none), at.day, gate),
         }
         for row in scopes.itertuples(index=False)
     ]

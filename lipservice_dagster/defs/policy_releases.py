@@ -24,7 +24,7 @@ ASSET = "policy_releases"
 def build(partitions: dg.MultiPartitionsDefinition, boost: BoostSettings) -> list[dg.AssetsDefinition]:
     """The asset."""
 
-    @team_day_asset(partitions=partitions, fills=[], main_table="releases", kinds={"postgres"}, code_version="2")
+    @team_day_asset(partitions=partitions, fills=[], main_table="releases", kinds={"postgres"}, code_version="3")
     def policy_releases(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
@@ -50,8 +50,13 @@ def build(partitions: dg.MultiPartitionsDefinition, boost: BoostSettings) -> lis
             # What an earlier run has decided stays: a backfill of an old day must not move what is in force.
             decided = runs.latest_day(database, ASSET, team_id, "whole_days")
             rows = tables.read(columns=[*_KEY, "version", "document"]).merge(
-                backtests.of(days).read(columns=[*_KEY, "passed", "why"]), on=_KEY, validate="one_to_one"
+                backtests.of(days).read(columns=[*_KEY, "version", "passed", "why"]),
+                on=_KEY,
+                validate="one_to_one",
+                suffixes=("", "_judged"),
             )
+            # A verdict on what the day's policy was before it was made again says nothing of what it is now.
+            rows["passed"] &= rows["version"] == rows["version_judged"]
             in_force = {(r.service, r.environment): r for r in releases.in_force(database, team_id)}
             added: list[releases.Release] = []
             for row in rows.sort_values(["day", "service", "environment"]).itertuples(index=False):

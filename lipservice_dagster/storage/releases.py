@@ -12,6 +12,7 @@ the graph adds only over the entry that it has seen: what a person did meanwhile
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -30,7 +31,7 @@ DROPPING = frozenset({LIVE, PINNED})
 
 
 class UnknownPolicyError(LookupError):
-    """There is no such service, day or version; the message names those there are."""
+    """There is no such service, day or version, or several begin like the one named; the message says what there is."""
 
 
 class OpenDayError(ValueError):
@@ -46,7 +47,7 @@ class NotPinnedError(ValueError):
 
 
 class PinnedError(ValueError):
-    """The service is pinned, and a policy cannot be made live over that."""
+    """The service is pinned: a policy cannot be made live over that, and it is rolled back already."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,7 @@ def history(
     limit: int | None = None,
 ) -> list[Release]:
     """The entries of a service and environment, newest first: all, or ``limit`` older than the one with an id."""
-    statement = (
-        sa.select(*_COLUMNS)
-        .where(releases.c.team_id == team_id, releases.c.service == service, releases.c.environment == environment)
-        .order_by(releases.c.id.desc())
-        .limit(limit)
-    )
+    statement = _newest_first(team_id, service, environment).limit(limit)
     if before is not None:
         statement = statement.where(releases.c.id < before)
     return _fetch(database, statement)
@@ -157,9 +153,8 @@ def add_by_hand(database: Database, entry: Release) -> Release:
         newest = _newest(connection, entry.team_id, entry.service, entry.environment)
         if entry.state == LIVE and newest is not None and newest.state == PINNED:
             raise PinnedError(
-                f"{entry.service!r} of team {entry.team_id} is pinned at version {newest.version} of {newest.day} by"
-                f" {newest.actor} ({newest.reason}). Unpin it first, lipservice policy unpin, or pin another release,"
-                " lipservice policy rollback"
+                f"{_pinned(newest)}. Unpin it first, lipservice policy unpin, or pin another release by name,"
+                " lipservice policy rollback --version"
             )
         return _append(connection, entry)
 
@@ -177,27 +172,56 @@ def roll_back(
 ) -> Release:
     """Pin an earlier release: the newest that dropped logs by another version than what is in force, or the one named.
 
-    Raises UnknownPolicyError where the ledger has none.
+    Raises:
+        UnaccountableError: it does not say who and why.
+        UnknownPolicyError: the ledger has none, or several versions that begin like the one named.
+        PinnedError: none is named, and one is pinned: the last that dropped is then what was rolled back from, maybe by
+            somebody else a moment ago.
+        UnprovenError: the one named never dropped, a person put it in shadow, and its backtest has not passed.
     """
-    entries = history(database, team_id, service, environment)
-    if not entries:
-        computed(database, team_id, service, environment)  # raises, and names the services there are
-        raise UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
-    named = day is not None or version is not None
-    earlier = [
-        e
-        for e in entries
-        if (e.day == day or day is None)
-        and e.version.startswith(version or "")
-        and (named or (e.version != entries[0].version and e.state in DROPPING))
-    ]
+    with database.engine.begin() as connection:
+        _lock(connection, team_id)
+        entries = _entries(connection, _newest_first(team_id, service, environment))
+        if entries:
+            back = _earlier(entries, day, version)
+            # The graph releases what has passed, in shadow too; a person may put anything there, as it drops nothing.
+            if not any(e.version == back.version and (e.state in DROPPING or not e.by_hand) for e in entries):
+                passed, why = _verdict(connection, team_id, service, environment, back.day, back.version)
+                if not passed:
+                    raise UnprovenError(
+                        f"The release of {back.day} was only in shadow, and its policy has not passed its backtest."
+                        f" {why} Name one that dropped, or release it all the same, lipservice policy release"
+                        " --unproven"
+                    )
+            return _append(connection, replace(back, state=PINNED, actor=actor, reason=reason))
+    computed(
+        database, team_id, service, environment
+    )  # raises where there is no such service, and names those there are
+    raise UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
+
+
+def _earlier(entries: Sequence[Release], day: date | None, version: str | None) -> Release:
+    """Which of a service's entries, newest first, a rollback goes back to; see there."""
+    current = entries[0]
+    if day is None and version is None:
+        if current.state == PINNED:
+            raise PinnedError(
+                f"{_pinned(current)}: it is rolled back already. To go further back name a release with --day or"
+                " --version, or stop dropping with `lipservice policy shadow`"
+            )
+        earlier = [e for e in entries if e.version != current.version and e.state in DROPPING]
+    else:
+        earlier = [e for e in entries if e.day == day or day is None]
+        if version is not None:
+            full = _meant(version, (e.version for e in earlier))
+            earlier = [e for e in earlier if e.version == full]
     if not earlier:
         there = ", ".join(dict.fromkeys(f"{e.version[:8]} of {e.day} ({e.state})" for e in entries[:10]))
         raise UnknownPolicyError(
-            f"Nothing to roll {service!r} back to. Its releases: {there}. Name one with --day or --version, or stop"
-            " dropping with `lipservice policy shadow`"
+            f"Nothing to roll {current.service!r} back to. Its releases: {there}. Name one with --day or --version, or"
+            " stop dropping with `lipservice policy shadow`"
         )
-    return add_by_hand(database, replace(earlier[0], state=PINNED, actor=actor, reason=reason))
+    return earlier[0]
 
 
 def unpin(database: Database, team_id: int, service: str, environment: str, *, actor: str, reason: str) -> Release:
@@ -225,20 +249,17 @@ def computed(
 ) -> tuple[date, str, dict[str, Any]]:
     """The day, version and document of a policy that the graph computed: the newest, or of this day or version.
 
-    Raises UnknownPolicyError, which names what there is, where there is none.
+    Raises UnknownPolicyError, which names what there is, where there is none, or several that begin like ``version``.
     """
-    statement = (
-        sa.select(policies.c.day, policies.c.version, policies.c.document)
-        .where(policies.c.team_id == team_id, policies.c.service == service, policies.c.environment == environment)
-        .order_by(policies.c.day.desc())
-        .limit(1)
-    )
+    of_service = [policies.c.team_id == team_id, policies.c.service == service, policies.c.environment == environment]
     if day is not None:
-        statement = statement.where(policies.c.day == day)
-    if version is not None:
-        statement = statement.where(policies.c.version.startswith(version, autoescape=True))
+        of_service.append(policies.c.day == day)
     with database.engine.connect() as connection:
-        row = connection.execute(statement).first()
+        if version is not None:
+            every = connection.execute(sa.select(policies.c.version).where(*of_service)).scalars()
+            of_service.append(policies.c.version == _meant(version, every))
+        statement = sa.select(policies.c.day, policies.c.version, policies.c.document).where(*of_service)
+        row = connection.execute(statement.order_by(policies.c.day.desc()).limit(1)).first()
         if row is not None:
             return row.day, row.version, row.document
         known = connection.execute(
@@ -272,36 +293,72 @@ def named(database: Database, team_id: int, service: str, environment: str, whic
     try:
         day = date.fromisoformat(which)
     except ValueError:
+        full = _meant(which, (entry.version for entry in released))
         for entry in released:
-            if entry.version.startswith(which):
+            if entry.version == full:
                 return parse(entry.document)
         return parse(computed(database, team_id, service, environment, version=which)[2])
     return parse(computed(database, team_id, service, environment, day=day)[2])
 
 
-def verdict(database: Database, team_id: int, service: str, environment: str, day: date) -> tuple[bool, str]:
-    """Whether the backtest of a policy passed, and what it says."""
-    statement = sa.select(backtests.c.passed, backtests.c.why).where(
+def verdict(
+    database: Database, team_id: int, service: str, environment: str, day: date, version: str
+) -> tuple[bool, str]:
+    """Whether the backtest of a policy passed, and what it says. One of another version of the day is none of this."""
+    with database.engine.connect() as connection:
+        return _verdict(connection, team_id, service, environment, day, version)
+
+
+def _verdict(
+    connection: sa.Connection, team_id: int, service: str, environment: str, day: date, version: str
+) -> tuple[bool, str]:
+    statement = sa.select(backtests.c.passed, backtests.c.why, backtests.c.version).where(
         backtests.c.team_id == team_id,
         backtests.c.day == day,
         backtests.c.service == service,
         backtests.c.environment == environment,
     )
-    with database.engine.connect() as connection:
-        row = connection.execute(statement).first()
-    return (False, "It has no backtest yet.") if row is None else (row.passed, row.why)
+    row = connection.execute(statement).first()
+    if row is None:
+        return False, "It has no backtest yet."
+    if row.version != version:
+        return False, f"The backtest of the day is of another version, {row.version}."
+    return row.passed, row.why
 
 
 def _newest(connection: sa.Connection, team_id: int, service: str, environment: str) -> Release | None:
     """What is in force of a service and environment."""
-    statement = (
+    return next(iter(_entries(connection, _newest_first(team_id, service, environment).limit(1))), None)
+
+
+def _newest_first(team_id: int, service: str, environment: str) -> sa.Select:
+    """The entries of a service and environment."""
+    return (
         sa.select(*_COLUMNS)
         .where(releases.c.team_id == team_id, releases.c.service == service, releases.c.environment == environment)
         .order_by(releases.c.id.desc())
-        .limit(1)
     )
-    row = connection.execute(statement).first()
-    return None if row is None else Release(**row._mapping)
+
+
+def _meant(beginning: str, versions: Iterable[str]) -> str | None:
+    """The version of these that begins like this; None where none does.
+
+    Raises UnknownPolicyError where several do, or nothing is named: which is meant is not for us to guess.
+    """
+    if not beginning:
+        raise UnknownPolicyError("The version is empty: name one, or leave it out")
+    found = sorted({version for version in versions if version.startswith(beginning)})
+    if len(found) > 1:
+        more = ", …" if len(found) > 10 else ""
+        raise UnknownPolicyError(f"Several versions begin with {beginning}: {', '.join(found[:10])}{more}")
+    return found[0] if found else None
+
+
+def _pinned(entry: Release) -> str:
+    return (
+        f"{entry.service!r} of team {entry.team_id} is pinned at version {entry.version} of {entry.day} by"
+        f" {entry.actor} ({entry.reason})"
+    )
 
 
 def _append(connection: sa.Connection, entry: Release) -> Release:
@@ -323,4 +380,8 @@ def _lock(connection: sa.Connection, team_id: int) -> None:
 
 def _fetch(database: Database, statement: sa.Select) -> list[Release]:
     with database.engine.connect() as connection:
-        return [Release(**row._mapping) for row in connection.execute(statement)]
+        return _entries(connection, statement)
+
+
+def _entries(connection: sa.Connection, statement: sa.Select) -> list[Release]:
+    return [Release(**row._mapping) for row in connection.execute(statement)]

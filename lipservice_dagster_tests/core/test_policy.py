@@ -160,6 +160,13 @@ def test_a_difference_reads_as_sentences_with_the_largest_change_first():
     ]
 
 
+def test_a_long_template_leaves_room_for_what_changes():
+    long = {"signature": A, "template": "word " * 100, "rate": 0.5}
+    (said,) = diff(policy(pattern_rates=[long]), policy(pattern_rates=[long | {"rate": 0.25}]))
+    assert said.endswith("…”: 0.5 → 0.25 (2 times as few kept)")
+    assert len(said) < 200
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -31,6 +31,17 @@ FIRST = date(2026, 9, 1)
 TAIL = " to the client that asked for it, over the connection that it had kept open for this"
 """So long that a sampled log's stamp costs less than what sampling saves."""
 
+PIPELINE = (
+    "raw_logs",
+    "signatures",
+    "clusters",
+    "anomaly_reports",
+    "policies",
+    "replays",
+    "backtests",
+    "policy_releases",
+)
+
 Make = Callable[..., World]
 
 
@@ -109,6 +120,39 @@ def test_a_service_that_fails_stays_as_it_was_and_says_why_while_the_others_move
     assert evaluation is not None
     assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "wild" in str(evaluation.metadata["failed"])
+
+
+def test_another_budget_is_released_once_policies_for_it_were_replayed(world: Make) -> None:
+    found = world(backtest_min_days=1)
+    for n in range(4):
+        written(found.store, n, "calm", reading=1500)
+    found.run(1, day(0), day(1))
+    live = by_hand(found, "calm", LIVE)
+    tighter = world(backtest_min_days=1, target_reduction=0.9)
+    tighter.run(1, day(2))
+    (row,) = read(found.database, "backtests", [TeamDay(1, day(2))]).to_dict("records")
+    assert (row["learning"], row["passed"], row["days"]) == (True, False, 0)
+    assert "for the budget asked for" in row["why"]
+    assert current(found, "calm") == live
+    tighter.settle()  # makes the days before again for this budget
+    assert (current(found, "calm").day, current(found, "calm").state) == (day(2), LIVE)
+
+
+def test_a_verdict_speaks_of_the_policy_that_it_judged_alone(world: Make) -> None:
+    found = world(backtest_min_days=1)
+    for n in range(3):
+        written(found.store, n, "calm", reading=1500)
+    found.run(1, day(0), day(1))
+    live = by_hand(found, "calm", LIVE)
+    found.make([1], day(2), day(2), *(a for a in PIPELINE if a != "policy_releases"))
+    judged, again = releases.computed(found.database, 1, "calm", ""), world(backtest_min_days=1, target_reduction=0.9)
+    assert releases.verdict(found.database, 1, "calm", "", day(2), judged[1])[0]
+    again.make([1], day(2), day(2), "policies", "policy_releases")
+    made = releases.computed(found.database, 1, "calm", "")
+    assert made[1] != judged[1]
+    passed, why = releases.verdict(found.database, 1, "calm", "", day(2), made[1])
+    assert (passed, why) == (False, f"The backtest of the day is of another version, {judged[1]}.")
+    assert current(found, "calm") == live
 
 
 def test_a_rollback_pins_until_it_is_unpinned_and_an_old_day_moves_nothing(world: Make) -> None:

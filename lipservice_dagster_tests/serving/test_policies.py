@@ -176,6 +176,8 @@ def test_a_rollback_pins_and_says_who_and_needs_a_key_that_may_write(api: Api, d
     assert releases.history(database, 7, "shop", "production")[0].actor == "ada (key write of 7)"
     assert eventually(lambda: api.get(PATH).json["version"] == first.version, 1)
     assert api.post("/api/v1/policies/shop/rollback", body | {"version": "ffff"}).status == 409
+    again = api.post("/api/v1/policies/shop/rollback", body)
+    assert (again.status, "rolled back already" in again.json["detail"]) == (409, True)
     assert api.post("/api/v1/policies/none/rollback", body).status == 404
 
 

@@ -22,7 +22,7 @@ from lipservice_dagster.serving.policy_answers import YAML, Asked, names
 from lipservice_dagster.serving.problems import ProblemError, documented
 from lipservice_dagster.storage import releases, services
 from lipservice_dagster.storage.database import Database
-from lipservice_dagster.storage.releases import IN_FORCE, Release, UnknownPolicyError
+from lipservice_dagster.storage.releases import IN_FORCE, PinnedError, Release, UnknownPolicyError, UnprovenError
 from lipservice_dagster.storage.served import Scope
 
 router = APIRouter(prefix="/api/v1/policies", tags=["policies"])
@@ -122,7 +122,7 @@ def difference(
 def rollback(service: Service, wanted: Rollback, caller: Writer) -> ReleaseAnswer:
     """Go back to an earlier release, which stays until it is unpinned; by default the last other one that dropped.
 
-    409 where there is none to go back to.
+    409 where there is none to go back to, none is named while one is pinned, or the one named may not drop logs.
     """
     caller.require_team(wanted.team_id)
     database = caller.context.database
@@ -138,7 +138,7 @@ def rollback(service: Service, wanted: Rollback, caller: Writer) -> ReleaseAnswe
             actor=f"{wanted.actor} (key {caller.key.name})",
             reason=wanted.reason,
         )
-    except UnknownPolicyError as error:
+    except (UnknownPolicyError, PinnedError, UnprovenError) as error:
         raise ProblemError(409, str(error)) from error
     return _entry(entry)
 
