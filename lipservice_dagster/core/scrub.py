@@ -32,7 +32,8 @@ _SENSITIVE = (
 )
 _IN_NAME = r"[A-Za-z0-9_.\-\[\]]{0,64}"
 _QUOTE = r"\\{0,4}[\"']"
-_SEPARATOR = r"\s*(?:=>|->|:=|=|:|：|＝|%3[AD])\s*"
+# Atomic: of => the > is never the value's.
+_SEPARATOR = r"\s*(?>=>|->|:=|=|:|：|＝|%3[AD])\s*"
 _ENDS = r"(?:[\s,;|&)\]}\"'<]|$)"
 # What is a variable, or taken out, already.
 _NO_VALUE = rf"(?!(?:<\*>|{REMOVED}){_ENDS})"
@@ -135,6 +136,7 @@ _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _LONGEST_WORD, _LONGEST_CAPITALS = 24, 19
 _SHORTEST_PARTS, _SHORTEST_IN_SHORT = 3.2, 2.6
 _MOST_SCRAPS = 1 / 3
+_MOST_TURNS = 10
 
 
 def scrub(text: str) -> str:
@@ -145,9 +147,15 @@ def scrub(text: str) -> str:
     services by their beginning, e-mail addresses, numbers as long as a payment card's, and long runs of letters and
     digits that are no words.
     """
-    for pattern, replacement in _compiled():
-        text = pattern.sub(replacement, text)
-    return _RUN.sub(lambda run: REMOVED if _random(run[0]) else run[0], text)
+    # What was taken out may leave a name before the next word: token="…"word. Each turn takes out more, until none is.
+    for _ in range(_MOST_TURNS):
+        before = text
+        for pattern, replacement in _compiled():
+            text = pattern.sub(replacement, text)
+        text = _RUN.sub(lambda run: REMOVED if _random(run[0]) else run[0], text)
+        if text == before:
+            break
+    return text
 
 
 def _random(run: str) -> bool:

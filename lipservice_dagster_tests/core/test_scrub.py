@@ -6,7 +6,7 @@ import string
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lipservice_dagster.core.scrub import REMOVED, scrub
@@ -213,10 +213,14 @@ FORMED = [
         known_keys()
         | passwords
         | st.text(max_size=30)
-        | st.sampled_from([*NAMES, "=", ": ", "<*>", " "])
+        | st.sampled_from([*NAMES, "=", "=>", ":=", ": ", "<*>", " "])
         | st.sampled_from(FORMED)
     )
 )
+@example(["APIKEY", "=>", "sk-ant-api03-" + 40 * "0"])
+@example(["password := ", "horse"])
+@example(['token="=>"Bearer ', "<*>=>"])
+@example([":=is token=' 'secret"])
 def test_scrubbing_again_changes_nothing(parts):
     once = scrub("".join(parts))
     assert scrub(once) == once
