@@ -55,13 +55,14 @@ def override_add(
     service is meant; a word about a pattern comes before one about its service.
     """
     from lipservice_dagster.commands import override as command
+    from lipservice_dagster.core.overlay import LEAST_CAP
 
     said = {"never_sample": never_sample, "cap": cap is not None, "lift_error_like": lift_error_like}
     kinds = [kind for kind, wanted in said.items() if wanted]
     if len(kinds) != 1:
         raise click.UsageError("say one of --never-sample, --cap RATE and --lift-error-like")
-    if cap is not None and not 0 < cap < 1:
-        raise click.UsageError(f"--cap {cap:g} is out of bounds: a share above 0 and below 1")
+    if cap is not None and not LEAST_CAP <= cap < 1:
+        raise click.UsageError(f"--cap {cap:g} is out of bounds: a share from {LEAST_CAP:g} on, below 1")
     if (until is None) != no_end:
         raise click.UsageError("say when it ends, --until, or that it does not, --no-end")
     if no_end and not never_sample:

@@ -12,15 +12,43 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from lipservice_dagster.core.frames import HOURS
+from lipservice_dagster.core.policy import Count, Number, SchemaVersion, TeamId
 from lipservice_dagster.core.problems import explain
 from lipservice_sampler.text import signature as signature_of
 
 Kind = Literal["never_sample", "cap", "lift_error_like"]
 
-Moment = Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))]
+LEAST_CAP = 1e-4
+"""The least that a cap keeps: a log stands for ten thousand at most."""
+
+
+def _written(value: Any) -> Any:
+    """A moment, or its text; not a number of seconds."""
+    if not isinstance(value, (str, datetime)):
+        raise ValueError("a moment is a date with a time and a zone, as 2026-11-27T18:00:00Z")
+    return value
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is blank")
+    return text
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(lambda at: at.astimezone(UTC))]
+Said = Annotated[str, Field(min_length=1), AfterValidator(_said)]
 
 
 class OverlayError(ValueError):
@@ -53,14 +81,14 @@ class _Entry(BaseModel):
 class Override(_Entry):
     """A person's word. What loses logs (a cap, a lift) has an end; what keeps them may stay."""
 
-    id: int | None = Field(default=None, description="Its number in the ledger of overrides.")
+    id: Count | None = Field(default=None, description="Its number in the ledger of overrides.")
     kind: Kind
-    rate: float | None = Field(
-        default=None, gt=0.0, lt=1.0, allow_inf_nan=False, description="The most that is kept, of a cap."
+    rate: Number | None = Field(
+        default=None, ge=LEAST_CAP, lt=1.0, allow_inf_nan=False, description="The most that is kept, of a cap."
     )
     until: Moment | None = Field(default=None, description="When it is over; null: it has no end.")
-    owner: str = Field(min_length=1, description="Who answers for it.")
-    reason: str = Field(min_length=1, description="Why.")
+    owner: Said = Field(description="Who answers for it.")
+    reason: Said = Field(description="Why.")
 
     @model_validator(mode="after")
     def _whole(self) -> Override:
@@ -90,9 +118,9 @@ class Override(_Entry):
 class Boost(_Entry):
     """Rates are multiplied for a while, up to 1."""
 
-    factor: float = Field(ge=1.0, allow_inf_nan=False, description="Times the rate; the product is at most 1.")
+    factor: Number = Field(ge=1.0, allow_inf_nan=False, description="Times the rate; the product is at most 1.")
     until: Moment = Field(description="When it is over.")
-    reason: str = Field(min_length=1, description="What it is for.")
+    reason: Said = Field(description="What it is for.")
 
 
 class Overlay(BaseModel):
@@ -100,8 +128,8 @@ class Overlay(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
-    team_id: int = Field(ge=0)
+    schema_version: SchemaVersion = 1
+    team_id: TeamId
     service: str
     environment: str
     overrides: tuple[Override, ...] = ()

@@ -90,6 +90,17 @@ Amount = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False), _rounded
 
 Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
+TeamId = Annotated[int, Strict(), Field(ge=0, lt=2**31)]
+
+
+def _no_truth(value: Any) -> Any:
+    """Numbers alone; true is 1 to Python."""
+    if isinstance(value, bool):
+        raise ValueError("this is a number")
+    return value
+
+
+SchemaVersion = Annotated[Literal[1], BeforeValidator(_no_truth)]
 
 Severity = Literal["trace", "debug", "info", "warn", "error", "fatal"]
 
@@ -224,9 +235,9 @@ class Ramp(_Part):
 class Policy(_Part):
     """A policy of a service and environment, made from one day."""
 
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     mask_version: Count = Field(default=MASK_VERSION, ge=1, description="Masks the signatures were made with.")
-    team_id: Count = Field(ge=0)
+    team_id: TeamId
     service: str
     environment: str
     day: Annotated[date, BeforeValidator(_plain_day)] = Field(description="The UTC day it was made from.")
@@ -317,6 +328,8 @@ def parse(text: str | bytes | Mapping[str, Any]) -> Policy:
             raise
         except ValueError as error:
             raise PolicyError(f"policy is not valid:\n  Invalid JSON: {error}") from error
+        except RecursionError as error:
+            raise PolicyError("policy is not valid:\n  Invalid JSON: one value within another, far too deep") from error
     try:
         policy = Policy.model_validate(text, context=_DOCUMENT)
     except ValidationError as error:
@@ -377,6 +390,9 @@ def _effect_contradictions(expected: Expected) -> Iterator[str]:
         if _more(effect.kept_logs, effect.logs):
             name = f"expected.severities.{severity}.kept_logs"
             yield f"{name} is {effect.kept_logs}, more than the {effect.logs} there are"
+        elif severity in ERROR_SEVERITIES and _more(effect.logs, effect.kept_logs):
+            name = f"expected.severities.{severity}.kept_logs"
+            yield f"{name} is {effect.kept_logs}, less than the {effect.logs} there are: errors are kept whole"
     share = expected.kept_bytes / expected.bytes if expected.bytes else 1.0
     if abs(expected.share - share) > 1e-5 + (0.01 / expected.bytes if expected.bytes else 0.0):
         yield f"expected.share is {expected.share}, and kept_bytes of bytes are {share:.6g}: one of them is wrong"

@@ -262,6 +262,12 @@ def computed(
         row = connection.execute(statement.order_by(policies.c.day.desc()).limit(1)).first()
         if row is not None:
             return row.day, row.version, row.document
+        versions = connection.execute(
+            sa.select(policies.c.day, policies.c.version)
+            .where(*of_service[:3])
+            .order_by(policies.c.day.desc())
+            .limit(10)
+        ).all()
         known = connection.execute(
             sa.select(policies.c.service, policies.c.environment, sa.func.max(policies.c.day))
             .where(policies.c.team_id == team_id)
@@ -271,6 +277,9 @@ def computed(
     asked = f"{service!r}" + (f" in {environment!r}" if environment else " without an environment")
     asked += f" on {day}" if day else ""
     asked += f", version {version}" if version else ""
+    if versions:
+        newest = ", ".join(f"{row.version} of {row.day}" for row in versions)
+        raise UnknownPolicyError(f"Team {team_id} has no policy for {asked}. The newest of the service: {newest}")
     there = "; ".join(f"{s!r}{f' in {e!r}' if e else ''} (newest {d})" for s, e, d in known) or "none at all"
     raise UnknownPolicyError(f"Team {team_id} has no policy for {asked}. It has: {there}")
 

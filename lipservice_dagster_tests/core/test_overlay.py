@@ -67,7 +67,11 @@ def test_an_overlay_reads_as_sentences():
     ("changed", "message"),
     [
         ({"overrides": [override(rate=1.5)]}, r"overrides.0.rate: .*less than 1.*\(got 1.5\)"),
-        ({"overrides": [override(rate=0)]}, r"overrides.0.rate: .*greater than 0"),
+        ({"overrides": [override(rate=1e-5)]}, r"overrides.0.rate: .*greater than or equal to 0.0001"),
+        ({"overrides": [override(rate="0.1")]}, "overrides.0.rate: .*valid number"),
+        ({"overrides": [override(until=5)]}, "overrides.0.until: a moment is a date"),
+        ({"overrides": [override(owner="  ")]}, "overrides.0.owner: it is blank"),
+        ({"schema_version": True}, "schema_version: this is a number"),
         ({"overrides": [override(rate=float("nan"))]}, "overrides.0.rate"),
         ({"overrides": [override(rate=None)]}, "a cap names the most that is kept"),
         ({"overrides": [NEVER | {"rate": 0.5}]}, "and only a cap"),
@@ -92,6 +96,15 @@ def test_an_overlay_reads_as_sentences():
 def test_an_overlay_out_of_bounds_is_refused_with_what_and_where(changed, message):
     with pytest.raises(OverlayError, match=f"(?s)overlay of team 7, service 'shop', environment '' is not.*{message}"):
         parse_overlay(fields(**changed))
+
+
+def test_as_text_it_is_refused_for_the_same():
+    for changed in (override(rate="0.1"), override(until=5), override(owner=" ")):
+        with pytest.raises(OverlayError, match=r"overrides\.0"):
+            parse_overlay(json.dumps(fields(overrides=[changed])))
+    for team in (True, "7", 2**31):
+        with pytest.raises(OverlayError, match="team_id: "):
+            parse_overlay(json.dumps(fields(team_id=team)))
 
 
 def test_the_schema_names_every_field():

@@ -203,6 +203,11 @@ def test_a_document_out_of_bounds_is_refused_with_what_and_where(changed, messag
         parse(_fields(**changed))
 
 
+def test_json_far_too_deep_is_refused_as_a_document():
+    with pytest.raises(PolicyError, match="far too deep"):
+        parse("[" * 200_000 + "]" * 200_000)
+
+
 def test_a_document_changed_after_it_was_made_is_refused():
     changed = json.loads(to_json(policy()))
     changed["pattern_rates"][0]["rate"] = 0.9
@@ -248,6 +253,12 @@ def test_a_document_in_which_all_agrees_is_read_as_it_stands():
         ({"day": "2026-11-23T00:00:00"}, "day: a day is a date"),
         ({"team_id": "7"}, "team_id: .*valid integer"),
         ({"team_id": True}, "team_id: .*valid integer"),
+        ({"team_id": 2**31}, "team_id: .*less than 2147483648"),
+        ({"schema_version": True}, "schema_version: this is a number"),
+        (
+            {"expected__severities__error": {"logs": 5.0, "kept_logs": 4.0}},
+            "severities.error.kept_logs is 4.0, less than the 5.0 there are: errors are kept whole",
+        ),
         ({"unknown__first_per_hour": 2.0}, "unknown.first_per_hour: .*valid integer"),
         ({"mask_version": 99}, "mask_version is 99, and known are those to"),
         ({"expected__budget_in_force": 50.0, "expected__budget_bytes": 50.0}, "50.0, less than budget_needed, 100.0"),

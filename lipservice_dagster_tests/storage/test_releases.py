@@ -128,6 +128,10 @@ def test_a_computed_policy_is_named_by_a_beginning_that_no_other_has(database: D
     for beginning, said in (("ab", "Several versions begin with ab: ab01, ab02$"), ("", "The version is empty")):
         with pytest.raises(UnknownPolicyError, match=said):
             releases.computed(database, 7, "shop", "", version=beginning)
+    with pytest.raises(
+        UnknownPolicyError, match=r"no policy for 'shop' .*version zz. The newest of the service: ab02 of"
+    ):
+        releases.computed(database, 7, "shop", "", version="zz")
 
 
 def test_only_what_is_pinned_is_unpinned(database: Database) -> None:
