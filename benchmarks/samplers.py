@@ -152,32 +152,32 @@ def _luck_variance(logs: np.ndarray, length: np.ndarray, others: np.ndarray, luc
     """(streams,): what the traces' luck leaves when the logs without a trace have made good what `EvenDraw.heed` says.
 
     All (streams, 24): ``logs`` without a trace and their ``length``, those ``others`` with one, and the variance of
-    their ``luck`` when nothing is made good. A part a of the luck is owed, and a log without a trace gives back the
-    part k of it. So the variance V of what is owed follows V' = a² luck' - 2 k V logs'; the day finds it where both are
-    equal. The day is off by (1 - a) of its luck and by what is owed at its end less what was owed at its beginning,
-    whose covariances decay as what is owed does. That share and rates are steady within an hour, and g nowhere bent,
-    is left out: up to 6% of the standard error, with nine in ten logs traced.
+    their ``luck`` when nothing is made good. A part a of the luck is owed, in draws, and a log without a trace gives
+    back the part k of it. So the variance V of what is owed follows V' = a² luck' - 2 k V logs'; the day finds it where
+    both are equal. An hour at rate r is off by 1/r times (1 - a) of its luck and what is owed at its end less what was
+    owed at its beginning. That share and rates are steady within an hour, and g nowhere bent, is left out: up to 6% of
+    the standard error, with nine in ten logs traced.
     """
     all_logs = logs + others
     share = np.divide(others.sum(axis=1), all_logs.sum(axis=1), out=np.zeros(len(logs)), where=all_logs.any(axis=1))
     owed = np.minimum(np.sqrt(1 / np.maximum(share, 1e-12) - 1), 1.0)
     rate = np.divide(length, logs, out=np.ones_like(logs), where=logs > 0)
-    given = rate * np.minimum(np.divide(1, rate) - 1, 1.0) / DRAWS_TO_GIVE_ALL * logs
+    given = np.minimum(1 - rate, rate) / DRAWS_TO_GIVE_ALL * logs
+    luck = luck * rate**2
     fresh = np.divide(luck, given, out=np.zeros_like(luck), where=given > 0)
     first = np.argmax(given > 0, axis=1)
     variance = owed**2 * fresh[np.arange(len(logs)), first] / 2
-    at_first, begun = variance, variance
-    left, both = np.zeros((2, len(logs)))
+    off, both = np.zeros((2, len(logs)))
     for hour in range(frames.HOURS):
-        decay, new = np.exp(-given[:, hour]), luck[:, hour]
+        decay, new, r = np.exp(-given[:, hour]), luck[:, hour], rate[:, hour]
         some = given[:, hour] > 0
-        grown = np.where(some, fresh[:, hour] * (1 - decay), new)
-        variance = variance * decay**2 + owed**2 * np.where(some, fresh[:, hour] * (1 - decay**2) / 2, new)
-        both = both * decay + owed * (1 - owed) * grown
-        begun = begun * decay
-        left += (1 - owed) ** 2 * new
-    found: np.ndarray = left + variance + at_first - 2 * begun + 2 * both
-    return found
+        grown = owed**2 * np.where(some, fresh[:, hour] * (1 - decay**2) / 2, new)
+        of_it = owed * (1 - owed) * np.where(some, fresh[:, hour] * (1 - decay), new)
+        off += ((1 - owed) ** 2 * new + grown + 2 * of_it + (1 - decay) ** 2 * variance) / r**2
+        off -= 2 * (1 - decay) * both / r
+        both = decay * both + (of_it + grown - decay * (1 - decay) * variance) / r
+        variance = decay**2 * variance + grown
+    return off
 
 
 def pattern_of(raw: pd.DataFrame, signatures: pd.DataFrame, members: pd.DataFrame) -> np.ndarray:

@@ -108,7 +108,7 @@ class Report:
         known = _known(series, hours)
         weight = _today_weight(series, parent, known)
         # What sampling hides must not alarm, and what it does not hide need not be taken for chance.
-        part = left_to_chance(series.today[:, :hours], expectation, weight, parent)
+        part = left_to_chance(series.today[:, :hours], expectation, _by_hour(series, weight, hours), parent)
         if (part < 1).any():
             weight = np.maximum(weight * part, 1.0)
             expectation = expectation.as_noisy_as(np.maximum(expectation.log_weight * part, 1.0), kind)
@@ -171,6 +171,14 @@ def _today_weight(series: Series, parent: np.ndarray, today: _Known) -> np.ndarr
     np.maximum.at(most, parent, np.nan_to_num(today.weight, nan=1.0))
     silent = np.where(today.error_share >= 0.5, 1.0, most[parent])
     return np.maximum(np.where(np.isnan(today.weight), silent, today.weight), 1.0)
+
+
+def _by_hour(series: Series, weight: np.ndarray, hours: int) -> np.ndarray:
+    """(S, hours): what one stored log stands for in each hour; the series' ``weight`` (S,) where an hour has none."""
+    by_hour = series.today_weight
+    if by_hour is None or by_hour.ndim == 1:
+        return np.broadcast_to(weight[:, None], (len(weight), hours))
+    return np.where(np.isnan(by_hour[:, :hours]), weight[:, None], by_hour[:, :hours])
 
 
 @dataclass(frozen=True)

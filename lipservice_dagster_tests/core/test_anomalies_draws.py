@@ -58,7 +58,11 @@ def part(series: Series, hours: int = 24) -> np.ndarray:
     assert series.today_weight is not None
     kind = np.zeros(len(parent), dtype=np.int64)
     expectation = expect(series.window, series.days, DAY, parent, kind, series.window_weight)
-    return left_to_chance(series.today[:, :hours], expectation, series.today_weight, parent)[series.today_weight > 1]
+    weight = (
+        series.today_weight if series.today_weight.ndim == 2 else np.repeat(series.today_weight[:, None], 24, axis=1)
+    )
+    found = left_to_chance(series.today[:, :hours], expectation, weight[:, :hours], parent)
+    return found[(weight > 1).any(axis=1)]
 
 
 def test_draws_one_by_one_leave_all_to_chance():
@@ -78,7 +82,7 @@ def test_even_draws_leave_little(processes: int):
 
 def test_what_is_not_sampled_is_as_it_was():
     series = busy(1)
-    assert (left_to_chance(series.today, _expected(series), np.ones(len(series.keys)), parents(series)) == 1).all()
+    assert (left_to_chance(series.today, _expected(series), np.ones(series.today.shape), parents(series)) == 1).all()
     assert found(series).equals(found(replace(series, today_weight=np.ones(len(series.keys)))))
 
 
@@ -129,18 +133,41 @@ def test_a_day_with_another_rhythm_counts_as_drawn_one_by_one():
     assert (part(sampled(shifted, evenly, 2)) == 1).mean() > 0.9
 
 
+def test_a_day_that_is_silent_for_most_of_its_hours_counts_as_drawn_one_by_one():
+    """The silence strays from itself by nothing; the other hours do."""
+    for seed in range(4):
+        series = busy(seed)
+        series.today[:, :14] = 0
+        assert (part(sampled(series, one_by_one, seed)) == 1).all()
+
+
+def test_hours_before_a_policy_began_tell_nothing_of_its_draws():
+    """They stray by less than what all hours' weight would let them, however the others were drawn."""
+    weights = []
+    for seed in range(6):
+        series = busy(seed, 0.0005)
+        thinned = sampled(series, one_by_one, seed)
+        thinned.today[:, :13] = series.today[:, :13]
+        assert thinned.today_weight is not None
+        by_hour = np.repeat(thinned.today_weight[:, None], 24, axis=1)
+        by_hour[:, :13] = 1
+        report = Report.read(replace(thinned, today_weight=by_hour), DAY, 24, DetectorSettings())
+        weights.append(report.log_weight[thinned.today_weight > 1])
+    assert (np.concatenate(weights) > 4.5).mean() > 0.9
+
+
 def test_a_series_that_strays_more_than_its_service_has_more_left_to_chance():
     """As one has whose logs all carry a trace: these are kept one by one."""
     rng = np.random.default_rng(3)
     strays = []
-    for seed in range(6):
-        series = busy(seed)
-        thinned = sampled(series, evenly, seed)
-        i = index(series, "pattern", "p2")
-        thinned.today[i] = one_by_one(series.today[i], rng)
+    for seed in range(12):
+        thinned = sampled(series := busy(seed), evenly, seed)
+        rows = [index(series, "pattern", "p2", service) for service in ("s0", "s1", "s2")]
+        thinned.today[rows] = one_by_one(series.today[rows], rng)
         assert thinned.today_weight is not None
-        strays.append(part(thinned)[np.flatnonzero(thinned.today_weight > 1) == i][0])
-    assert np.median(strays) > 0.5
+        strays += part(thinned)[np.searchsorted(np.flatnonzero(thinned.today_weight > 1), rows)].tolist()
+    assert np.mean(np.array(strays) == 1) > 0.7
+    assert np.mean(np.array(strays) > 0.5) > 0.9
 
 
 def test_even_draws_of_the_window_are_not_taken_for_unsteadiness():

@@ -137,6 +137,51 @@ def test_luck_of_which_nothing_could_be_made_good_does_not_pile_up():
     assert "1" in "".join(str(int(k)) for k in kept[:100])
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.01, 0.1), (0.001, 0.5), (0.1, 0.9)])
+def test_what_a_low_rate_left_to_luck_does_not_disturb_the_logs_of_a_higher_one(before: float, after: float):
+    chance = random.Random(8)
+    alone, off = 400 * (1 / after - 1), []
+    for _ in range(100):
+        draw = EvenDraw(chance.random)
+        for _ in range(1000):
+            draw.heed(before, chance.random() < before)
+            draw.keeps(before)
+        off.append(sum(draw.keeps(after) for _ in range(400)) / after - 400)
+    assert np.mean(np.square(off)) < 0.5 * alone
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("logs", [1, 5, 50])
+def test_however_many_logs_a_trace_has_the_others_are_neither_lost_nor_kept_for_long(rate: float, logs: int):
+    draw, chance = fresh(logs), random.Random(logs)
+    lost = most_lost = kept = most_kept = 0
+    for _ in range(40_000 // logs):
+        of_trace = chance.random() < rate
+        for _ in range(logs):
+            draw.heed(rate, of_trace)
+        for _ in range(logs):
+            if draw.keeps(rate):
+                lost, kept = 0, kept + 1
+            else:
+                lost, kept = lost + 1, 0
+            most_lost, most_kept = max(lost, most_lost), max(kept, most_kept)
+    assert most_lost * rate <= 8
+    assert most_kept < 16
+
+
+@pytest.mark.parametrize("rate", [1e-9, 0.01, 0.5, 0.999999, 1 - 2**-53])
+def test_a_stream_that_has_no_more_traces_is_drawn_as_if_it_never_had(rate: float):
+    """Also as fast: what is left of its luck does not go on being divided for ever."""
+    draw, chance = fresh(9), random.Random(9)
+    for _ in range(20):
+        draw.heed(rate, chance.random() < rate)
+    for _ in range(400):
+        draw.keeps(rate)
+    for _ in range(400):
+        draw.keeps(0.5)
+    assert (draw._traced, draw._luck) == (0.0, 0.0)
+
+
 def test_what_the_traces_kept_whole_is_no_luck():
     draw, same = fresh(6), fresh(6)
     for n in range(500):

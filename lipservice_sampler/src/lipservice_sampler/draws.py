@@ -6,8 +6,8 @@ itself, but what is kept never strays from what was asked for: after every log, 
 differ by less than one. A count rebuilt from the kept logs (Σ 1/rate) is so off by less than one draw, whatever its
 size, where draws one by one are off by some √(n·(1 − rate)/rate).
 
-Logs that carry a trace are kept or lost with it, whatever a stream has seen. What they leave to luck, Σ (1/rate if
-kept) − 1, the others of their stream make good: see `EvenDraw.heed`.
+Logs that carry a trace are kept or lost with it, whatever a stream has seen. What they leave to luck, Σ (1 if kept) −
+rate, the others of their stream make good: see `EvenDraw.heed`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ MOST_DRAWS = 20_000
 """Draws that are remembered by name."""
 
 _USED_UP = -1.0
+_NO_MORE_TRACES = 1e-3
 
 DRAWS_TO_GIVE_ALL = 4.0
-"""Draws of luck at which all that a log may give back is given back."""
+"""Draws of luck at which a log would give back its whole rate, or all that its rate lacks to 1."""
+
+MOST_GIVEN = 0.75
+"""The part of either that it gives back at most, whatever the luck: no stretch of logs is lost whole, or kept whole."""
 
 DRAWS_OF_SHARE = 8.0
 """Draws over which the share of logs that carry a trace is an average."""
@@ -42,10 +46,13 @@ class EvenDraw:
     kept with its rate: 1 - s where u ≥ s, and s · b / s.
 
     Of the luck of traces, logs that they have kept too many (below 0: too few), a log without a trace gives back a part
-    g that goes with it: it is drawn with the rate r (1 - g). As g is linear in the luck, whose mean is 0, the log's
-    rate is r in the mean, and that is what is stamped. From `DRAWS_TO_GIVE_ALL` draws on, some three standard
-    deviations, g stays at what leaves the rate within [0, 1], as far below r as above it; what is so not given back at
-    once is later, so that of all logs of a stream together less than a draw is kept too many in the mean.
+    g that goes with it: it is drawn with the rate r - g. As g is linear in the luck, whose mean is 0, the log's rate is
+    r in the mean, and that is what is stamped. From `MOST_GIVEN` of `DRAWS_TO_GIVE_ALL` on, some two standard
+    deviations, g grows no further, as far below r as above it; what is so not given back at once is later, so that of
+    all logs of a stream together less than a draw is kept too many in the mean, or less than what one trace has of it
+    where traces have many. Luck is counted in kept logs, as the line is, and not in those that they stand for: else a
+    stream whose rate rises would be lost or kept whole until it has made good what the old rate left to luck, a hundred
+    logs a draw at 0.01.
 
     Not safe for threads: who draws holds a lock.
     """
@@ -87,22 +94,27 @@ class EvenDraw:
 
         Where most logs carry a trace the few others do not make good all luck, or who reads these alone would see
         little else: of a share f of traced logs they take √((1 - f)/f), at most all, which is as much as they would
-        have of their own if they were drawn one by one. How much does not hang on the luck itself, whose mean so stays
-        0.
+        have of their own if they were drawn one by one. Traces with many logs of the stream each have more luck, and
+        the others then stray as if they came in such traces, too. How much does not hang on the luck itself, whose mean
+        so stays 0.
         """
         if rate <= 0.0 or rate >= 1.0:
             return
-        self._traced = traced = self._traced + (1.0 - self._traced) * min(rate / DRAWS_OF_SHARE, 1.0)
-        luck = 1.0 / rate - 1.0 if kept else -1.0
+        self._traced = traced = self._traced + (1.0 - self._traced) * (rate / DRAWS_OF_SHARE)
+        luck = 1.0 - rate if kept else -rate
         self._luck += luck if traced <= 0.5 else luck * math.sqrt(1.0 / traced - 1.0)
 
     def _less_lucky(self, rate: float) -> float:
         """The rate that gives back some luck."""
-        self._traced -= self._traced * (rate / DRAWS_OF_SHARE)
-        most = min(1.0 / rate - 1.0, 1.0)
-        given = most * min(max(self._luck * rate / DRAWS_TO_GIVE_ALL, -1.0), 1.0)
+        self._traced = traced = self._traced * (1.0 - rate / DRAWS_OF_SHARE)
+        if traced < _NO_MORE_TRACES * rate:
+            # What is left is next to nothing, and would end as numbers so near 0 that machines are slow with them.
+            self._traced = self._luck = 0.0
+            return rate
+        most = min(1.0 - rate, rate)
+        given = most * min(max(self._luck / DRAWS_TO_GIVE_ALL, -MOST_GIVEN), MOST_GIVEN)
         self._luck -= given
-        return min(rate * (1.0 - given), 1.0)
+        return rate - given
 
 
 class Draws:
