@@ -194,9 +194,8 @@ def roll_back(
                         " --unproven"
                     )
             return _append(connection, replace(back, state=PINNED, actor=actor, reason=reason))
-    computed(
-        database, team_id, service, environment
-    )  # raises where there is no such service, and names those there are
+    # Raises where there is no such service, and names those there are.
+    computed(database, team_id, service, environment)
     raise UnknownPolicyError(f"Team {team_id} has no release of {service!r} yet")
 
 
@@ -251,22 +250,18 @@ def computed(
 
     Raises UnknownPolicyError, which names what there is, where there is none, or several that begin like ``version``.
     """
-    of_service = [policies.c.team_id == team_id, policies.c.service == service, policies.c.environment == environment]
-    if day is not None:
-        of_service.append(policies.c.day == day)
+    of_service = (policies.c.team_id == team_id, policies.c.service == service, policies.c.environment == environment)
+    asked_for = [*of_service] if day is None else [*of_service, policies.c.day == day]
     with database.engine.connect() as connection:
         if version is not None:
-            every = connection.execute(sa.select(policies.c.version).where(*of_service)).scalars()
-            of_service.append(policies.c.version == _meant(version, every))
-        statement = sa.select(policies.c.day, policies.c.version, policies.c.document).where(*of_service)
+            every = connection.execute(sa.select(policies.c.version).where(*asked_for)).scalars()
+            asked_for.append(policies.c.version == _meant(version, every))
+        statement = sa.select(policies.c.day, policies.c.version, policies.c.document).where(*asked_for)
         row = connection.execute(statement.order_by(policies.c.day.desc()).limit(1)).first()
         if row is not None:
             return row.day, row.version, row.document
         versions = connection.execute(
-            sa.select(policies.c.day, policies.c.version)
-            .where(*of_service[:3])
-            .order_by(policies.c.day.desc())
-            .limit(10)
+            sa.select(policies.c.day, policies.c.version).where(*of_service).order_by(policies.c.day.desc()).limit(10)
         ).all()
         known = connection.execute(
             sa.select(policies.c.service, policies.c.environment, sa.func.max(policies.c.day))

@@ -20,6 +20,7 @@ from lipservice_dagster.storage import boosts, overrides, releases
 from lipservice_dagster.storage import tables as stored
 from lipservice_dagster.storage.database import Database
 from lipservice_dagster.storage.dropped import dropped
+from lipservice_dagster.storage.late_logs import ASSETS
 from lipservice_dagster.storage.releases import LIVE, PINNED, SHADOW, Release
 from lipservice_dagster.storage.served import overlays
 from lipservice_dagster.storage.team_days import read
@@ -30,17 +31,6 @@ from lipservice_sampler.decision import keeps
 FIRST = date(2026, 9, 1)
 TAIL = " to the client that asked for it, over the connection that it had kept open for this"
 """So long that a sampled log's stamp costs less than what sampling saves."""
-
-PIPELINE = (
-    "raw_logs",
-    "signatures",
-    "clusters",
-    "anomaly_reports",
-    "policies",
-    "replays",
-    "backtests",
-    "policy_releases",
-)
 
 Make = Callable[..., World]
 
@@ -69,6 +59,14 @@ def days_of_two_services(found: World, *, days: int) -> None:
         written(found.store, n, "calm", reading=1500, rest=60)
         often, seldom = ("left", "right") if n % 2 else ("right", "left")
         written(found.store, n, "wild", **{often: 1500, seldom: 60})
+
+
+def calm_and_live(found: World, *, days: int) -> Release:
+    """So many days of ``calm``, of which the first two were made, and their policy made live."""
+    for n in range(days):
+        written(found.store, n, "calm", reading=1500)
+    found.run(1, day(0), day(1))
+    return by_hand(found, "calm", LIVE)
 
 
 def by_hand(found: World, service: str, state: str, of_day: date | None = None) -> Release:
@@ -124,10 +122,7 @@ def test_a_service_that_fails_stays_as_it_was_and_says_why_while_the_others_move
 
 def test_another_budget_is_released_once_policies_for_it_were_replayed(world: Make) -> None:
     found = world(backtest_min_days=1)
-    for n in range(4):
-        written(found.store, n, "calm", reading=1500)
-    found.run(1, day(0), day(1))
-    live = by_hand(found, "calm", LIVE)
+    live = calm_and_live(found, days=4)
     tighter = world(backtest_min_days=1, target_reduction=0.9)
     tighter.run(1, day(2))
     (row,) = read(found.database, "backtests", [TeamDay(1, day(2))]).to_dict("records")
@@ -140,11 +135,8 @@ def test_another_budget_is_released_once_policies_for_it_were_replayed(world: Ma
 
 def test_a_verdict_speaks_of_the_policy_that_it_judged_alone(world: Make) -> None:
     found = world(backtest_min_days=1)
-    for n in range(3):
-        written(found.store, n, "calm", reading=1500)
-    found.run(1, day(0), day(1))
-    live = by_hand(found, "calm", LIVE)
-    found.make([1], day(2), day(2), *(a for a in PIPELINE if a != "policy_releases"))
+    live = calm_and_live(found, days=3)
+    found.make([1], day(2), day(2), *ASSETS[: ASSETS.index("policy_releases")])
     judged, again = releases.computed(found.database, 1, "calm", ""), world(backtest_min_days=1, target_reduction=0.9)
     assert releases.verdict(found.database, 1, "calm", "", day(2), judged[1])[0]
     again.make([1], day(2), day(2), "policies", "policy_releases")
